@@ -128,7 +128,8 @@ void functions(ClassRegistry& r) {
   const std::string flow = src("diffusion.flow_matching.");
   r.add<NoOptions>(ClassKind::scheduler, flow + "scheduling.LinearScheduler",
                    "x_t = t x + (1 - t) noise");
-  for (const char* name : {"GVPScheduler", "ConstScheduler", "GammaScheduler", "VPScheduler"})
+  for (const char* name : {"GVPScheduler", "ConstScheduler", "GammaScheduler", "VPScheduler",
+                           "VPBetaScheduler"})
     r.add<OpenOptions>(ClassKind::scheduler, flow + "scheduling." + name,
                        "another path between noise and data")
         .unavailable = "it is not planned; use LinearScheduler";
@@ -138,8 +139,12 @@ void functions(ClassRegistry& r) {
   r.add<NoOptions>(ClassKind::guidance_fn, guidance + "c3_guidance_fn",
                    "guides the first three channels only")
       .unavailable = "use simple_guidance_fn: images have three channels";
+  r.add<NoOptions>(ClassKind::guidance_fn, guidance + "guidance_fn_with_rescale",
+                   "guidance with the variance of the conditional prediction")
+      .unavailable = "it arrives with a later release; use simple_guidance_fn";
+  r.add<NoOptions>(ClassKind::lms_transform_fn, flow + "adam_sampling.nop", "the time itself");
   r.add<NoOptions>(ClassKind::step_fn, flow + "sampling.ode_step_fn", "x + v dt");
-  for (const char* name : {"sde_step_fn", "sde_mean_step_fn", "sde_preserve_step_fn"})
+  for (const char* name : {"sde_step_fn", "sde_mean_step_fn", "sde_preserve_step_fn", "sid2_step_fn"})
     r.add<NoOptions>(ClassKind::step_fn, flow + "sampling." + name, "a stochastic step")
         .unavailable = "stochastic steps arrive with a later release; use ode_step_fn";
   const auto weight = [&](const std::string& name, const char* doc) {

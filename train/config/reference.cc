@@ -13,7 +13,7 @@ constexpr ClassKind kKinds[] = {
     ClassKind::logger,       ClassKind::dataset,     ClassKind::conditioner,
     ClassKind::vae,          ClassKind::encoder,     ClassKind::plugin,
     ClassKind::scheduler,    ClassKind::guidance_fn, ClassKind::step_fn,
-    ClassKind::loss_weight_fn};
+    ClassKind::loss_weight_fn, ClassKind::lms_transform_fn};
 
 std::string escaped(const std::string& text) {
   std::string out;
