@@ -176,7 +176,7 @@ void Canvas::outline_stroke(float width, Taper taper) {
     float total = 0;
     for (int i = 1; i < n; ++i) total += length(p[i] - p[i - 1]);
     const auto profile = [&](float s) {
-      const float t = s / total;
+      const float t = clamp01(s / total);
       if (taper == Taper::none) return half;
       return half * (taper == Taper::tail ? std::pow(1 - 0.97f * t, 0.7f)
                                           : 0.06f + 0.94f * std::sqrt(4 * t * (1 - t)));

@@ -52,12 +52,13 @@ Color sample(const Canvas& drawing, Vec2 p) {
   const float bx = std::floor(p.x), by = std::floor(p.y);
   const auto wx = weights(p.x - bx), wy = weights(p.y - by);
   const int ix = static_cast<int>(bx) - 1, iy = static_cast<int>(by) - 1;
+  const bool inside = ix >= 0 && ix + 3 <= last;
   Color sum;
   for (int j = 0; j < 4; ++j) {
-    const int y = std::clamp(iy + j, 0, last);
+    const Color* const line = &drawing.at(0, std::clamp(iy + j, 0, last));
     Color row;
     for (int i = 0; i < 4; ++i) {
-      const Color& c = drawing.at(std::clamp(ix + i, 0, last), y);
+      const Color& c = line[inside ? ix + i : std::clamp(ix + i, 0, last)];
       const float w = wx[static_cast<size_t>(i)];
       row = {row.r + w * c.r, row.g + w * c.g, row.b + w * c.b};
     }
@@ -87,6 +88,29 @@ float Noise::operator()(float x, float y) const {
   return top + (bottom - top) * v;
 }
 
+void Noise::row(int y, int n, std::vector<float>& out) const {
+  out.resize(static_cast<size_t>(n));
+  const float step = static_cast<float>(cells_) / static_cast<float>(n);
+  const float v = (static_cast<float>(y) + 0.5f) * step;
+  const int iy = static_cast<int>(v);
+  const float b = smoothstep(0, 1, v - static_cast<float>(iy));
+  const float* const k = knots_.data() + static_cast<ptrdiff_t>(iy) * (cells_ + 2);
+  int last = -1;
+  float left = 0, rise = 0;
+  for (int x = 0; x < n; ++x) {
+    const float u = (static_cast<float>(x) + 0.5f) * step;
+    const int ix = static_cast<int>(u);
+    if (ix != last) {
+      const float* const a = k + ix;
+      left = a[0] + (a[cells_ + 2] - a[0]) * b;
+      rise = a[1] + (a[cells_ + 3] - a[1]) * b - left;
+      last = ix;
+    }
+    const float f = u - static_cast<float>(ix);
+    out[static_cast<size_t>(x)] = left + rise * (f * f * (3 - 2 * f));
+  }
+}
+
 Image finish(const Canvas& drawing, const Rng& rng, const Finish& how) {
   const int n = drawing.size();
   const auto side = static_cast<float>(n);
@@ -99,40 +123,40 @@ Image finish(const Canvas& drawing, const Rng& rng, const Finish& how) {
   // Threads finer than a pixel average out: the response of a box of one pixel to a wave.
   const float angle = kPi * threads / side;
   const float weave = 0.028f * std::max(0.f, 1 - angle * angle / 6);
-  const float slow = 0.007f * how.waver, fast = 0.0032f * how.waver;
+  const float slow = 0.007f * how.waver * side, fast = 0.0032f * how.waver * side;
+  const auto thread = [&](int i) {
+    return std::sin(kTau * threads * (static_cast<float>(i) + 0.5f) / side);
+  };
+  std::vector<float> warp_threads;
+  for (int x = 0; x < n; ++x) warp_threads.push_back(thread(x));
 
-  std::vector<float> warp_thread(static_cast<size_t>(n));
-  for (int x = 0; x < n; ++x)
-    warp_thread[static_cast<size_t>(x)] =
-        std::sin(kTau * threads * (static_cast<float>(x) + 0.5f) / side);
-
+  std::vector<float> sx, sy, fx, fy, wet, spots, yarn;
   Image out(n, n);
   for (int y = 0; y < n; ++y) {
-    const float v = (static_cast<float>(y) + 0.5f) / side;
-    const float weft_thread = std::sin(kTau * threads * v);
-    for (int x = 0; x < n; ++x) {
-      const float u = (static_cast<float>(x) + 0.5f) / side;
-      const Vec2 from{static_cast<float>(x) +
-                          side * (slow * (slow_x(u, v) - 0.5f) + fast * (fast_x(u, v) - 0.5f)),
-                      static_cast<float>(y) +
-                          side * (slow * (slow_y(u, v) - 0.5f) + fast * (fast_y(u, v) - 0.5f))};
-      Color c = sample(drawing, from);
+    slow_x.row(y, n, sx);
+    slow_y.row(y, n, sy);
+    fast_x.row(y, n, fx);
+    fast_y.row(y, n, fy);
+    soak.row(y, n, wet);
+    mottle.row(y, n, spots);
+    slub.row(y, n, yarn);
+    const float weft_thread = weave * thread(y);
+    uint8_t* to = out.at(0, y);
+    for (int x = 0; x < n; ++x, to += 3) {
+      const auto i = static_cast<size_t>(x);
+      Color c =
+          sample(drawing, {static_cast<float>(x) + slow * (sx[i] - 0.5f) + fast * (fx[i] - 0.5f),
+                           static_cast<float>(y) + slow * (sy[i] - 0.5f) + fast * (fy[i] - 0.5f)});
       const float vein = wax.at(x, y).r;
-      if (vein > 0) {
-        const float waxed = smoothstep(0.3f, 0.75f, luminance(c));
-        c = mix(c, how.crack, 0.85f * vein * waxed);
-      }
-      const float shade = 1 + depth * (soak(u, v) - 0.5f) + 0.05f * (mottle(u, v) - 0.5f) +
-                          0.05f * (slub(u, v) - 0.5f) +
-                          weave * warp_thread[static_cast<size_t>(x)] * weft_thread;
-      uint8_t* const px8 = out.at(x, y);
+      if (vein > 0) c = mix(c, how.crack, 0.85f * vein * smoothstep(0.3f, 0.75f, luminance(c)));
+      const float shade = 1 + depth * (wet[i] - 0.5f) + 0.05f * (spots[i] - 0.5f) +
+                          0.05f * (yarn[i] - 0.5f) + weft_thread * warp_threads[i];
       const auto byte = [&](float value) {
-        return static_cast<uint8_t>(
-            std::lround(255 * clamp01(value * shade + 0.012f * (shade - 1))));
+        return static_cast<uint8_t>(255 * clamp01(value * shade) + 0.5f);
       };
-      px8[0] = byte(c.r);
-      px8[1] = byte(c.g);
-      px8[2] = byte(c.b);
+      to[0] = byte(c.r);
+      to[1] = byte(c.g);
+      to[2] = byte(c.b);
     }
   }
   return out;

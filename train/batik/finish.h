@@ -22,6 +22,8 @@ class Noise {
  public:
   Noise(Rng rng, int cells);
   [[nodiscard]] float operator()(float x, float y) const;
+  /// The values at the pixel centres of row y of an n x n picture.
+  void row(int y, int n, std::vector<float>& out) const;
 
  private:
   int cells_;

@@ -7,61 +7,68 @@
 namespace tenun::batik {
 namespace {
 
-// A cloud is a closed chain of bows between anchors on a flat oval; its two ends are drawn out to
-// points. The next inner line has its anchors a step further in, so all lines share their cusps.
+// A cloud is a closed chain of bows over anchors: a few high ones on top, shallow ones below, and
+// two ends drawn out to points. Each next inner line has every anchor a step nearer to a flat core
+// low in the cloud, so that all lines share their cusps and the bands are widest on top.
 class Cloud {
  public:
-  explicit Cloud(Rng rng) : lobes_(9 + rng.below(4)), flat_(rng.uniform(0.4f, 0.52f)) {
-    const float even = kTau / static_cast<float>(lobes_);
-    const float first = rng.uniform(0, even);
-    for (int i = 0; i < lobes_; ++i)
-      anchors_.push_back(first + even * (static_cast<float>(i) + rng.uniform(-0.2f, 0.2f)));
-    tail_ = rng.uniform(0.15f, 0.5f);
-    lean_ = rng.sign() * rng.uniform(0.05f, 0.2f);
+  explicit Cloud(Rng rng) {
+    const int top = 4 + rng.below(3), bottom = 3 + rng.below(2);
+    const float height = rng.uniform(0.42f, 0.56f), depth = rng.uniform(0.16f, 0.24f);
+    const float peak = rng.uniform(-0.25f, 0.25f);
+    const auto add = [&](float x, float y, float bow) { rim_.push_back({{x, y}, bow}); };
+    // Each bow starts at its anchor and ends at the next one.
+    add(-1.18f - rng.uniform(0, 0.22f), 0.02f, 0.1f);
+    for (int i = 0; i < top; ++i) {
+      const float t =
+          (static_cast<float>(i) + 0.5f + rng.uniform(-0.14f, 0.14f)) / static_cast<float>(top);
+      const float x = -1 + 2 * t, rise = 1 - (x - peak) * (x - peak) * 0.9f;
+      if (i > 0) rim_.back().bow = rng.uniform(0.42f, 0.56f);
+      add(0.86f * x, -height * std::max(0.2f, rise), 0.5f);
+    }
+    rim_.back().bow = 0.16f;
+    add(1.18f + rng.uniform(0, 0.22f), 0.04f, 0.1f);
+    for (int i = 0; i < bottom; ++i) {
+      const float t =
+          (static_cast<float>(i) + 0.5f + rng.uniform(-0.12f, 0.12f)) / static_cast<float>(bottom);
+      const float x = 1 - 2 * t;
+      if (i > 0) rim_.back().bow = rng.uniform(0.28f, 0.4f);
+      add(0.74f * x, depth * (1 - 0.5f * x * x) + 0.08f, 0.35f);
+    }
+    rim_.back().bow = 0.12f;
   }
 
-  /// The outline `inset` inside the outermost one, in units of the cloud's half width.
-  [[nodiscard]] Path line(float inset) const {
-    const auto at = [&](float angle, float out) {
-      const float c = std::cos(angle), s = std::sin(angle);
-      const float pull = 1 + tail_ * std::pow(std::abs(c), 8.f);
-      const float r = 1 - inset * 1.1f;
-      return Vec2{(r + out) * pull * c + lean_ * s * flat_,
-                  (flat_ * (1 - inset * 1.25f) + out) * s};
+  /// The line at t of the way from the rim (0) to the core (1).
+  [[nodiscard]] Path line(float t) const {
+    const auto at = [&](size_t i) {
+      const Vec2 p = rim_[i % rim_.size()].at;
+      return mix(p, Vec2{0.5f * p.x, 0.1f + 0.12f * p.y}, t);
     };
-    Path path = Path::start(at(anchors_[0], 0));
-    for (int i = 0; i < lobes_; ++i) {
-      const float a = anchors_[static_cast<size_t>(i)];
-      const float b = i + 1 < lobes_ ? anchors_[static_cast<size_t>(i + 1)] : anchors_[0] + kTau;
-      const float chord = length(at(b, 0) - at(a, 0));
-      const float bow = 0.52f * chord;
-      path.curve(at(a + 0.06f * (b - a), bow), at(b - 0.06f * (b - a), bow), at(b, 0));
+    Path path = Path::start(at(0));
+    for (size_t i = 0; i < rim_.size(); ++i) {
+      const Vec2 a = at(i), b = at(i + 1), out = perp(b - a) * (-1.33f * rim_[i].bow);
+      path.curve(a + (b - a) * 0.02f + out, b - (b - a) * 0.02f + out, b);
     }
     return path.close();
   }
-  /// Where the cusps are, for the curls that hang on them.
-  [[nodiscard]] const std::vector<float>& anchors() const { return anchors_; }
-  [[nodiscard]] float flat() const { return flat_; }
 
  private:
-  int lobes_;
-  float flat_, tail_, lean_;
-  std::vector<float> anchors_;
+  struct Anchor {
+    Vec2 at;
+    float bow;  // height of the bow that starts here, as a share of its chord
+  };
+  std::vector<Anchor> rim_;
 };
 
 void draw_cloud(const Pen& pen, const Rng& rng, const Dyes& dyes, int steps, bool light_heart) {
   const Cloud cloud(rng);
-  pen.line(cloud.line(0), 0.07f, dyes.wax);
+  pen.line(cloud.line(0), 0.1f, light_heart ? dyes.wax : mix(dyes.main, dyes.wax, 0.2f));
+  const Color rim = light_heart ? dyes.line : dyes.wax, heart = light_heart ? dyes.wax : dyes.line;
   for (int k = 0; k < steps; ++k) {
     const float t = static_cast<float>(k) / static_cast<float>(steps - 1);
-    // From white at the rim over the middle tone to the darkest, or back to light.
-    Color c = t < 0.5f ? mix(dyes.wax, dyes.main, 2 * t) : mix(dyes.main, dyes.line, 2 * t - 1);
-    if (light_heart)
-      c = t < 0.5f ? mix(dyes.line, dyes.main, 2 * t) : mix(dyes.main, dyes.wax, 2 * t - 1);
-    pen.shape(cloud.line(0.82f * t * (1 - 0.12f * t)), c, 0.012f, mix(c, dyes.wax, 0.55f));
+    const Color c = t < 0.5f ? mix(rim, dyes.main, 2 * t) : mix(dyes.main, heart, 2 * t - 1);
+    pen.shape(cloud.line(0.86f * t), c, 0.014f, mix(c, dyes.wax, 0.5f));
   }
-  pen.line(spiral(0.1f, 0.015f, 0.3f, 1.4f), 0.025f, light_heart ? dyes.line : dyes.wax,
-           Taper::tail);
 }
 
 }  // namespace
@@ -114,11 +121,12 @@ void draw_celup(const Pen& cloth, Rng rng, const Dyes& dyes) {
                      part.uniform(0, kTau),
                      inks[static_cast<size_t>(many ? part.below(3) : ((i - j) % 2 + 2) % 2)]});
   });
+  std::vector<Knot> near;  // those that reach the row at hand
   constexpr float kSoft = 0.014f;
   const auto shade = [&](Vec2 p) {
     const float wet = creep(p.x, p.y) - 0.5f, grain = fine(p.x, p.y) - 0.5f;
     Color c = mix(dyes.ground, dyes.line, 0.5f * cloud(p.x, p.y) + 0.3f * grain);
-    for (const Knot& k : knots) {
+    for (const Knot& k : near) {
       const Vec2 d = p - k.at;
       if (dot(d, d) > 1.6f * k.radius * k.radius) continue;
       // The folds under the thread make rays that sharpen outwards.
@@ -137,10 +145,15 @@ void draw_celup(const Pen& cloth, Rng rng, const Dyes& dyes) {
     return c;
   };
   // Small pictures take several samples a pixel.
-  const int dense = n < 96 ? 3 : n < 192 ? 2 : 1;
+  const int dense = n < 192 ? 2 : 1;
   const float share = 1 / static_cast<float>(dense * dense);
   const float step = 1 / static_cast<float>(n * dense);
-  for (int y = 0; y < n; ++y)
+  for (int y = 0; y < n; ++y) {
+    near.clear();
+    for (const Knot& k : knots)
+      if (std::abs((static_cast<float>(y) + 0.5f) / static_cast<float>(n) - k.at.y) <
+          1.3f * k.radius + step)
+        near.push_back(k);
     for (int x = 0; x < n; ++x) {
       Color sum;
       for (int j = 0; j < dense; ++j)
@@ -151,6 +164,7 @@ void draw_celup(const Pen& cloth, Rng rng, const Dyes& dyes) {
         }
       canvas.at(x, y) = sum;
     }
+  }
 }
 
 }  // namespace tenun::batik
