@@ -32,12 +32,12 @@ void draw_sidomukti(const Pen& cloth, Rng rng, const Dyes& dyes) {
   const Pen pen = lay(cloth, rng, 1.5f, 2.6f, Lie::upright);
   const int shift = rng.below(4), isen = rng.below(3);
   const bool light = rng.chance(0.35f);
+  pen.fill(Path::circle({0, 0}, 40), dyes.line);
   constexpr std::array<int, 4> kSymbols = {0, 1, 4, 2};
   lattice(pen, {0.5f, 0.5f}, {0.5f, -0.5f}, 0.6f, [&](const Pen& cell, int i, int j) {
     const bool odd = ((i + j) % 2 + 2) % 2 == 1;
     const Color inside = light && odd ? mix(dyes.wax, dyes.main, 0.22f) : dyes.ground;
-    cell.fill(frame(0.51f), dyes.line);
-    cell.fill(frame(0.465f), dyes.wax);
+    cell.fill(frame(0.47f), dyes.wax);
     cell.fill(frame(0.425f), inside);
     {
       const Clip clip(cell, frame(0.42f));
@@ -85,8 +85,9 @@ void draw_sidoluhur(const Pen& cloth, Rng rng, const Dyes& dyes) {
   });
   lattice(pen, {0.5f, 0.5f}, {0.5f, -0.5f}, 0.6f, [&](const Pen& cell, int, int) {
     const Pen knot = cell.at({0.5f, 0});
-    knot.shape(frame(0.085f), dyes.line, 0.018f, dyes.wax);
-    knot.fill(around(4, petal(0.06f, 0.04f)), dyes.wax);
+    knot.shape(frame(0.135f), dyes.line, 0.022f, dyes.wax);
+    knot.fill(around(8, petal(0.085f, 0.045f)), dyes.wax);
+    knot.dot({0, 0}, 0.02f, dyes.main);
   });
 }
 

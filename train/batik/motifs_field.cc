@@ -99,7 +99,7 @@ void draw_megamendung(const Pen& cloth, Rng rng, const Dyes& dyes) {
 void draw_celup(const Pen& cloth, Rng rng, const Dyes& dyes) {
   Canvas& canvas = cloth.canvas();
   const int n = canvas.size();
-  const Noise creep(rng.fork(1), 9), fine(rng.fork(2), 38), cloud(rng.fork(3), 4);
+  const Noise creep(rng.fork(1), 9), fine(rng.fork(2), 72), cloud(rng.fork(3), 4);
   struct Knot {
     Vec2 at;
     float radius, rays, phase;
@@ -114,15 +114,18 @@ void draw_celup(const Pen& cloth, Rng rng, const Dyes& dyes) {
     Rng part = rng.fork(i, j);
     const Vec2 p =
         cell.at({part.uniform(-0.08f, 0.08f), part.uniform(-0.08f, 0.08f)}).map()({0, 0});
-    const float side = static_cast<float>(n);
-    knots.push_back({{p.x / side, p.y / side},
-                     spacing * part.uniform(0.36f, 0.46f),
-                     static_cast<float>(10 + part.below(8)),
-                     part.uniform(0, kTau),
-                     inks[static_cast<size_t>(many ? part.below(3) : ((i - j) % 2 + 2) % 2)]});
+    const auto tie = [&](Vec2 where, float radius, int rays, Color ring) {
+      knots.push_back({where * (1 / static_cast<float>(n)), spacing * radius,
+                       static_cast<float>(rays), part.uniform(0, kTau), ring});
+    };
+    tie(p, part.uniform(0.36f, 0.46f), 10 + part.below(8),
+        inks[static_cast<size_t>(many ? part.below(3) : ((i - j) % 2 + 2) % 2)]);
+    // Grains of rice tied into the gaps.
+    tie(cell.map()({0.5f, 0.29f}), 0.1f, 7, inks[2]);
+    tie(cell.map()({0, 0.58f}), 0.1f, 7, inks[2]);
   });
   std::vector<Knot> near;  // those that reach the row at hand
-  constexpr float kSoft = 0.014f;
+  constexpr float kSoft = 0.005f;
   const auto shade = [&](Vec2 p) {
     const float wet = creep(p.x, p.y) - 0.5f, grain = fine(p.x, p.y) - 0.5f;
     Color c = mix(dyes.ground, dyes.line, 0.5f * cloud(p.x, p.y) + 0.3f * grain);
@@ -132,7 +135,7 @@ void draw_celup(const Pen& cloth, Rng rng, const Dyes& dyes) {
       // The folds under the thread make rays that sharpen outwards.
       const float r = length(d) / k.radius;
       const float fold = std::cos(k.rays * std::atan2(d.y, d.x) + k.phase + 3 * wet);
-      const float s = r * (1 + 0.07f * fold) + 0.16f * wet + 0.1f * grain, w = kSoft / k.radius;
+      const float s = r * (1 + 0.07f * fold) + 0.16f * wet + 0.12f * grain, w = kSoft / k.radius;
       const auto band = [&](float lo, float hi) {
         return smoothstep(lo - 3 * w, lo + w, s) * (1 - smoothstep(hi - w, hi + 3 * w, s));
       };

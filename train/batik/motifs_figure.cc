@@ -185,13 +185,13 @@ void draw_cendrawasih(const Pen& cloth, Rng rng, const Dyes& dyes) {
   if (rng.chance(0.5f)) {
     cecek(pen, 0.06f, 0.009f, mix(dyes.ground, dyes.wax, 0.5f));
   } else {
-    lattice(pen, {0.16f, 0}, {0.08f, 0.14f}, 0.1f, [&](const Pen& cell, int, int) {
-      cell.line(diamond(0.05f, 0.05f), 0.008f, mix(dyes.ground, dyes.second, 0.45f));
+    lattice(pen, {0.1f, 0}, {0.05f, 0.087f}, 0.1f, [&](const Pen& cell, int, int) {
+      cell.line(diamond(0.026f, 0.026f), 0.008f, mix(dyes.ground, dyes.second, 0.45f));
     });
   }
   const Leafage leafage{mix(dyes.ground, dyes.third, 0.75f), dyes.wax, dyes.wax};
   const float facing = rng.sign();
-  const Vec2 u{1, 0}, v{0.5f, 0.84f};
+  const Vec2 u{1, 0}, v{0.5f, 0.7f};
   lattice(pen, u, v, 0.9f, [&](const Pen& cell, int i, int j) {
     Rng part = rng.fork(i, j);
     const float side = j % 2 == 0 ? facing : -facing;
@@ -216,7 +216,7 @@ void draw_cendrawasih(const Pen& cloth, Rng rng, const Dyes& dyes) {
 // Lasem: red as chicken blood; phoenixes and flowers that came with Chinese settlers.
 void draw_lasem(const Pen& cloth, Rng rng, const Dyes& dyes) {
   const Pen pen = lay(cloth, rng, 1.3f, 2.1f, Lie::upright);
-  const Color ink = mix(dyes.ground, luminance(dyes.ground) > 0.6f ? dyes.main : dyes.wax, 0.55f);
+  const Color ink = mix(dyes.ground, luminance(dyes.ground) > 0.6f ? dyes.main : dyes.wax, 0.38f);
   if (rng.chance(0.5f)) {
     cecek(pen, 0.05f, 0.0085f, ink);
   } else {

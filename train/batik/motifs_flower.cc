@@ -138,47 +138,49 @@ void draw_pekalongan(const Pen& cloth, Rng rng, const Dyes& dyes) {
   lattice(pen, {1, 0}, {0.5f, 0.86f}, 0.9f, [&](const Pen& cell, int i, int j) {
     Rng part = rng.fork(i, j);
     const Pen bouquet = cell.turned(part.uniform(-0.4f, 0.4f)).scaled(part.sign(), 1);
-    const int stems = 5;
-    for (int s = 0; s < stems; ++s) {
-      const float lean = static_cast<float>(s - 2) * 0.42f + part.uniform(-0.1f, 0.1f);
-      const float reach = 0.44f - 0.05f * std::abs(static_cast<float>(s - 2));
-      const Vec2 tip = polar(-kPi / 2 + lean, reach) + Vec2{0, 0.22f};
-      const std::array<Vec2, 4> way = {Vec2{-0.03f * static_cast<float>(s - 2), 0.42f},
-                                       {0, 0.24f},
-                                       mix({0, 0.22f}, tip, 0.5f),
-                                       tip};
-      vine(bouquet, way, 4, 0.19f, leafage, mix(green, dyes.line, 0.4f), part);
-      if (s != 2 && s % 2 == 0) {
-        const Pen bud = bouquet.at(tip).turned(-kPi / 2 + lean);
-        bud.shape(petal(0.15f, 0.1f), part.pick(inks), 0.012f, dyes.line);
-        bud.shape(leaf(0.09f, 0.05f), leafage.inside, 0.008f, dyes.line);
+    const int first = part.below(3);
+    const auto ink = [&](int k) { return inks[static_cast<size_t>((first + k) % 3)]; };
+    for (int s = 0; s < 3; ++s)  // the stalks below the bow
+      bouquet.line(arc({0.02f, 0.2f}, {0.05f * static_cast<float>(s - 1), 0.46f},
+                       0.05f * static_cast<float>(s - 1)),
+                   0.022f, leafage.vein, Taper::tail);
+    for (int s = 0; s < 7; ++s) {  // sprays of leaves that end in buds
+      const float turn = static_cast<float>(s - 3) * 0.62f + part.uniform(-0.12f, 0.12f);
+      const float reach = part.uniform(0.38f, 0.46f) - 0.02f * std::abs(static_cast<float>(s - 3));
+      const Vec2 tip = polar(-kPi / 2 + turn, reach);
+      const std::array<Vec2, 4> way = {Vec2{0, 0.2f}, mix({0, 0.2f}, tip, 0.35f) + perp(tip) * 0.1f,
+                                       mix({0, 0.2f}, tip, 0.7f) + perp(tip) * 0.1f, tip};
+      vine(bouquet, way, 6, 0.17f, leafage, leafage.vein, part);
+      if (s % 2 == 0) {
+        const Pen bud = bouquet.at(tip).turned(-kPi / 2 + turn);
+        bud.shape(petal(0.12f, 0.085f, 0.05f), ink(s / 2), 0.01f, dyes.line);
+        bud.shape(leaf(0.075f, 0.05f), leafage.inside, 0.008f, dyes.line);
       }
     }
-    const int first = part.below(3);
-    const auto flower = [&](Vec2 p, float size, int which) {
-      const Color ink = inks[static_cast<size_t>((first + which) % 3)];
+    const auto flower = [&](Vec2 p, float size, Color dye, int rings) {
       const Pen f = bouquet.at(p).turned(part.uniform(0, kTau)).scaled(size);
-      if (which != 1) {
-        blossom(f, 7 + part.below(3), 0.78f, 0.1f, mix(ink, dyes.wax, 0.55f),
-                mix(ink, dyes.wax, 0.25f), mix(dyes.line, ink, 0.3f), hex(0xf2cf5b));
-        blossom(f.turned(0.3f).scaled(0.62f), 6, 0.9f, 0.1f, mix(ink, dyes.wax, 0.3f), ink,
-                mix(dyes.line, ink, 0.3f), hex(0xf2cf5b));
-      } else {
-        blossom(f, 5, 0.95f, 0.12f, mix(ink, dyes.wax, 0.35f), ink, mix(dyes.line, ink, 0.25f),
-                hex(0xf2cf5b));
-      }
+      const Color edge = mix(dyes.line, dye, 0.3f), heart = hex(0xf2cf5b);
+      blossom(f, 5 + rings * 2, 0.62f + 0.3f / static_cast<float>(rings), 0.1f,
+              mix(dye, dyes.wax, 0.6f), mix(dye, dyes.wax, 0.25f), edge, heart);
+      for (int r = 1; r < rings; ++r)
+        blossom(f.turned(0.3f * static_cast<float>(r)).scaled(1 - 0.3f * static_cast<float>(r)), 6,
+                0.9f, 0.1f, mix(dye, dyes.wax, 0.5f - 0.2f * static_cast<float>(r)), dye, edge,
+                heart);
     };
-    flower({-0.21f, 0.04f}, 0.15f, 1);
-    flower({0.2f, 0.02f}, 0.15f, 2);
-    flower({0.0f, -0.12f}, 0.215f, 0);
-    // A bow around the stems, and a butterfly beside.
-    for (const float side : {-1.f, 1.f})
-      bouquet.at({0, 0.28f})
+    const float swirl = part.uniform(-0.2f, 0.2f);
+    for (int s = 0; s < 5; ++s) {
+      const float around_angle = kPi * (1.02f + 0.24f * static_cast<float>(s)) + swirl;
+      flower(polar(around_angle, s % 2 == 0 ? 0.21f : 0.235f), s % 2 == 0 ? 0.1f : 0.075f,
+             ink(1 + s), 1);
+    }
+    flower({0.02f, 0.0f}, part.uniform(0.155f, 0.185f), ink(0), 3);
+    for (const float side : {-1.f, 1.f})  // the bow
+      bouquet.at({0.01f, 0.24f})
           .scaled(side, 1)
-          .turned(0.4f)
-          .shape(petal(0.16f, 0.09f), dyes.second, 0.01f, dyes.line);
-    const Dyes fly{dyes.ground, dyes.wax, dyes.line, inks[static_cast<size_t>((first + 1) % 3)],
-                   dyes.third,  dyes.main};
+          .turned(0.35f)
+          .shape(petal(0.15f, 0.09f, 0.1f), ink(2), 0.01f, dyes.line);
+    bouquet.shape(Path::circle({0.01f, 0.24f}, 0.022f), ink(1), 0.01f, dyes.line);
+    const Dyes fly{dyes.ground, dyes.wax, dyes.line, ink(1), ink(2), ink(0)};
     butterfly(
         cell.at({0.5f, part.uniform(0.0f, 0.12f)}).turned(part.uniform(-0.7f, 0.7f)).scaled(0.105f),
         fly);
@@ -202,7 +204,9 @@ void draw_sogan(const Pen& cloth, Rng rng, const Dyes& dyes) {
     // One wave of a scroll that runs along x; its curls hold the flowers.
     const std::array<Vec2, 5> way = {
         Vec2{-0.5f, 0}, {-0.25f, -0.17f}, {0, 0}, {0.25f, 0.17f}, {0.5f, 0}};
-    const Path stem = Path::smooth(way, false);
+    const Path stem = Path::start({-0.5f, 0})
+                          .curve({-0.36f, -0.23f}, {-0.14f, -0.23f}, {0, 0})
+                          .curve({0.14f, 0.23f}, {0.36f, 0.23f}, {0.5f, 0});
     cell.line(stem, 0.062f, dyes.line);
     cell.line(stem, 0.034f, dyes.wax);
     for (int k = 0; k < 8; ++k) {

@@ -53,7 +53,8 @@ namespace {
 // One blade of the parang: an S whose upper end curls over the next blade. It is symmetric under a
 // half turn, as the whole band is.
 struct Blade {
-  Path body, inner, spine;
+  Path body, inner;
+  std::array<Vec2, 4> spine;
 };
 Blade parang_blade(float lean, float fat) {
   const std::array<Vec2, 4> top = {Vec2{lean * 0.32f + 0.5f * fat, -0.16f},
@@ -68,11 +69,16 @@ Blade parang_blade(float lean, float fat) {
   for (size_t i = 0; i < 7; ++i) ring.push_back(ring[i] * -1.f);
   Blade blade;
   blade.body = Path::smooth(ring, true);
-  std::vector<Vec2> small;
-  for (const Vec2 p : ring)
-    small.push_back({0.58f * p.x + 0.26f * lean * p.y * -1.f * 0.9f, 0.8f * p.y});
+  std::vector<Vec2> small;  // half as wide around the slanting middle line
+  for (const Vec2 p : ring) {
+    const float middle = -0.9f * lean * 0.8f * p.y;
+    small.push_back({middle + 0.52f * (p.x + 0.9f * lean * p.y), 0.8f * p.y});
+  }
   blade.inner = Path::smooth(small, true);
-  blade.spine = swing({lean * 0.34f, -0.36f}, {lean * -0.34f, 0.36f}, 0.06f);
+  blade.spine = {Vec2{lean * 0.3f, -0.33f},
+                 {lean * 0.12f, -0.12f},
+                 {lean * -0.12f, 0.12f},
+                 {lean * -0.3f, 0.33f}};
   return blade;
 }
 
@@ -94,7 +100,7 @@ void draw_parang(const Pen& cloth, Rng rng, const Dyes& dyes) {
     knife.line(blade.body, 0.055f, dyes.main);
     knife.shape(blade.body, dyes.wax, 0.02f, dyes.line);
     knife.shape(blade.inner, i % 2 == 0 || !dashes ? dyes.main : dyes.second, 0.014f, dyes.line);
-    knife.line(blade.spine, 0.02f, dyes.wax, Taper::both);
+    dotted(knife, blade.spine, 7, 0.015f, dyes.wax);
     for (const float s : {-1.f, 1.f}) {
       knife.dot(Vec2{0.5f * pitch + 0.06f * lean, -0.04f} * s, 0.016f, dyes.wax);
       knife.dot(Vec2{0.5f * pitch + 0.13f * lean, -0.13f} * s, 0.013f, dyes.wax);

@@ -78,6 +78,7 @@ void draw_tambal(const Pen& cloth, Rng rng, const Dyes& dyes) {
   const Pen pen = lay(cloth, rng, 2.0f, 3.6f, rng.chance(0.6f) ? Lie::upright : Lie::diagonal);
   const int cut = rng.below(3);
   const float repeat = rng.uniform(0.15f, 0.21f);
+  std::vector<std::pair<Pen, Path>> seams;
   lattice(pen, {1, 0}, {0, 1}, 0.75f, [&](const Pen& cell, int i, int j) {
     Rng part = rng.fork(i, j);
     const bool slash = ((i + j) % 2 + 2) % 2 == 0;
@@ -100,10 +101,11 @@ void draw_tambal(const Pen& cloth, Rng rng, const Dyes& dyes) {
         const Clip clip(cell, piece);
         filling(cell, kind, repeat, d);
       }
-      cell.line(piece, 0.05f, dyes.wax);
-      cell.line(piece, 0.018f, dyes.line);
+      seams.push_back({cell, std::move(piece)});
     }
   });
+  for (const auto& [cell, piece] : seams) cell.line(piece, 0.055f, dyes.wax);
+  for (const auto& [cell, piece] : seams) cell.line(piece, 0.014f, dyes.line);
 }
 
 namespace {

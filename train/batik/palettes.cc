@@ -87,12 +87,13 @@ std::span<const Dyes> dye_families(int cls) {
 }
 
 Dyes another_vat(const Dyes& dyes, Rng& rng) {
-  const float gain = rng.uniform(0.9f, 1.08f), warm = rng.uniform(-0.03f, 0.03f);
-  const float grey = rng.uniform(-0.08f, 0.12f);
+  const float gain = rng.uniform(0.92f, 1.07f), warm = rng.uniform(-0.012f, 0.03f);
+  const float grey = rng.uniform(-0.1f, 0.07f);
   const auto vat = [&](Color c, float own) {
     const float l = luminance(c);
     const Color s = mix(c, {l, l, l}, grey);
-    const float g = gain * (1 + own);
+    // Pale dyes vary less: a grey cream is no vat's doing.
+    const float g = 1 + (gain * (1 + own) - 1) * (1.15f - 0.85f * l);
     return Color{shifted(s.r, g, warm), shifted(s.g, g, 0), shifted(s.b, g, -warm)};
   };
   const auto small = [&] { return rng.uniform(-0.05f, 0.05f); };
