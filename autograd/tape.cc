@@ -1,0 +1,305 @@
+#include "tenun/autograd/tape.h"
+
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include "tenun/core/check.h"
+
+namespace tenun {
+namespace {
+
+thread_local Tape* t_current = nullptr;
+thread_local int t_no_grad = 0;
+thread_local int t_anomaly = 0;
+thread_local const char* t_backward_op = "backward";
+
+// Adds g to what has arrived in `total`: the first gradient is moved, later ones are added.
+void accumulate(Tensor& total, Tensor g) {
+  if (!total.defined()) {
+    total = std::move(g);
+  } else if (total.unique() && total.contiguous_layout()) {
+    total.add_(g);
+  } else {
+    Tensor sum = total.clone();
+    sum.add_(g);
+    total = std::move(sum);
+  }
+}
+
+void run_hooks(Slot& slot, Tensor& grad) {
+  for (const auto& hook : slot.hooks)
+    if (Tensor other = hook(grad); other.defined()) {
+      check<AutogradError>(other.shape() == grad.shape() && other.dtype() == grad.dtype(), "hook",
+                           "returned {} for a gradient {}", other.describe(), grad.describe());
+      grad = std::move(other);
+    }
+}
+
+}  // namespace
+
+thread_local size_t detail::saved_bytes = 0;
+
+void detail::check_finite(const char* op, const char* what, std::span<const Tensor> tensors) {
+  for (size_t i = 0; i < tensors.size(); ++i)
+    check<AutogradError>(!tensors[i].defined() || tensors[i].all_finite(), op,
+                         "produced a NaN or infinity in {} {} ({}); it is the first op to do so",
+                         what, i, tensors[i].describe());
+}
+
+Var Var::parameter(Tensor value) {
+  check<DTypeError>(is_floating(value.dtype()), "parameter",
+                    "needs a floating-point tensor, got {}", value.describe());
+  auto slot = std::make_shared<Slot>();
+  slot->leaf = true;
+  return with_slot(std::move(value), std::move(slot));
+}
+Var Var::with_slot(Tensor value, std::shared_ptr<Slot> slot) {
+  Var v(std::move(value));
+  v.slot_ = std::move(slot);
+  return v;
+}
+const Tensor& Var::grad() const {
+  static const Tensor none;
+  return slot_ ? slot_->grad : none;
+}
+void Var::zero_grad() {
+  if (slot_) slot_->grad = {};
+}
+void Var::set_grad(Tensor g) {
+  check<AutogradError>(slot_ != nullptr, "set_grad", "the variable is a constant");
+  check<ShapeError>(!g.defined() || (g.shape() == shape() && g.dtype() == dtype()), "set_grad",
+                    "{} for a variable {}", g.describe(), value_.describe());
+  slot_->grad = std::move(g);
+}
+void Var::on_grad(std::function<Tensor(const Tensor&)> hook) {
+  check<AutogradError>(slot_ != nullptr, "on_grad",
+                       "the variable is a constant and gets no gradient");
+  slot_->hooks.push_back(std::move(hook));
+}
+
+Saved& Saved::operator=(const Tensor& t) {
+  tensor_ = t;
+  version_ = t.version();
+  if (t.defined()) detail::saved_bytes += t.nbytes();
+  return *this;
+}
+const Tensor& Saved::get() const {
+  check<AutogradError>(
+      tensor_.version() == version_, t_backward_op,
+      "a tensor saved for its backward pass ({}) was overwritten after the forward pass; clone it "
+      "before writing, or write after backward",
+      tensor_.describe());
+  return tensor_;
+}
+
+Tape::Tape() : outer_(t_current) { t_current = this; }
+Tape::~Tape() {
+  // Pop from the end, as backward does: entries die in the reverse of their order of birth.
+  while (!entries_.empty()) entries_.pop_back();
+  t_current = outer_;
+}
+Tape* Tape::current() { return t_no_grad > 0 ? nullptr : t_current; }
+
+void Tape::record(std::unique_ptr<Node> node, std::span<const Var> inputs, std::span<Var> outputs,
+                  size_t bytes_kept, double ms) {
+  Entry e;
+  e.node = std::move(node);
+  e.inputs = inputs.size();
+  e.bytes_kept = bytes_kept;
+  e.ms = ms;
+  e.ends.reserve(inputs.size() + outputs.size());
+  for (const Var& v : inputs) e.ends.push_back({v.slot(), v.shape(), v.dtype()});
+  for (Var& v : outputs) {
+    if (v.defined() && is_floating(v.dtype()))
+      v = Var::with_slot(v.value(), std::make_shared<Slot>());
+    e.ends.push_back({v.slot(), v.shape(), v.dtype()});
+  }
+  entries_.push_back(std::move(e));
+}
+
+// One walk over the tape. With `chosen`, only paths that lead to those slots are followed.
+struct Tape::Pass {
+  bool keep = false;
+  bool choose = false;
+  std::unordered_map<const Slot*, Tensor> chosen;  // filled with the results
+  std::unordered_set<const Slot*> reach;           // slots from which a chosen one is reached
+  std::vector<std::shared_ptr<Slot>> touched;      // kept tape: gradients to clear at the end
+};
+
+void Tape::run(Pass& pass) {
+  const NoGrad guard;
+  if (pass.choose) {
+    for (const auto& [slot, grad] : pass.chosen) pass.reach.insert(slot);
+    for (const Entry& e : entries_)
+      for (size_t i = 0; i < e.inputs; ++i)
+        if (e.ends[i].slot && pass.reach.contains(e.ends[i].slot.get())) {
+          for (size_t o = e.inputs; o < e.ends.size(); ++o)
+            if (e.ends[o].slot) pass.reach.insert(e.ends[o].slot.get());
+          break;
+        }
+  }
+  std::vector<Tensor> dy, dx;
+  for (size_t at = entries_.size(); at-- > 0;) {
+    Entry popped;
+    Entry& e = pass.keep ? entries_[at] : popped;
+    if (!pass.keep) {
+      popped = std::move(entries_.back());
+      entries_.pop_back();
+    }
+    dy.assign(e.ends.size() - e.inputs, {});
+    bool any = false;
+    for (size_t o = 0; o < dy.size(); ++o) {
+      const auto& slot = e.ends[e.inputs + o].slot;
+      if (!slot || !slot->grad.defined()) continue;
+      dy[o] = std::move(slot->grad);
+      slot->grad = {};
+      run_hooks(*slot, dy[o]);
+      if (const auto it = pass.chosen.find(slot.get()); it != pass.chosen.end()) it->second = dy[o];
+      any = true;
+    }
+    if (!any) continue;
+    Ctx ctx;
+    ctx.keep_tape = pass.keep;
+    for (size_t i = 0; i < e.inputs; ++i)
+      if (e.ends[i].slot && (!pass.choose || pass.reach.contains(e.ends[i].slot.get())))
+        ctx.needs.set(i);
+    if (!ctx.needs.any()) continue;
+    dx.assign(e.inputs, {});
+    const char* const name = e.node->name();
+    t_backward_op = name;
+    e.node->backward(ctx, dy, dx);
+    t_backward_op = "backward";
+    if (AnomalyMode::enabled()) detail::check_finite(name, "the gradient of input", dx);
+    for (size_t i = 0; i < e.inputs; ++i) {
+      const End& end = e.ends[i];
+      if (!end.slot || !dx[i].defined() || (pass.choose && !pass.reach.contains(end.slot.get())))
+        continue;
+      check<AutogradError>(dx[i].shape() == end.shape && dx[i].dtype() == end.dtype, name,
+                           "its backward made {} as gradient of input {}, which is {}{}",
+                           dx[i].describe(), i, tenun::name(end.dtype), end.shape.str());
+      accumulate(end.slot->grad, std::move(dx[i]));
+    }
+  }
+}
+
+void Tape::backward(const Var& loss, const Tensor& seed) {
+  bool found = false;
+  for (const Entry& e : entries_)
+    for (size_t o = e.inputs; o < e.ends.size() && !found; ++o)
+      found = e.ends[o].slot && e.ends[o].slot == loss.slot();
+  check<AutogradError>(loss.requires_grad() && (found || loss.is_leaf()), "backward",
+                       "the loss was not recorded on this tape: no parameter leads to it, it was "
+                       "computed before the tape "
+                       "or under NoGrad, or backward has already used the tape");
+  check<ShapeError>(seed.defined() || loss.numel() == 1, "backward",
+                    "a loss {} that is not a scalar needs a seed", loss.value().describe());
+  const Tensor start =
+      seed.defined() ? seed : Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());
+  backward_all({&loss, 1}, {&start, 1});
+}
+
+void Tape::backward_all(std::span<const Var> results, std::span<const Tensor> seeds) {
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (!results[i].requires_grad() || !seeds[i].defined()) continue;
+    check<ShapeError>(
+        seeds[i].shape() == results[i].shape() && seeds[i].dtype() == results[i].dtype(),
+        "backward", "seed {} for a result {}", seeds[i].describe(), results[i].value().describe());
+    accumulate(results[i].slot()->grad, seeds[i]);
+  }
+  // Leaves collect in place. Their hooks want this pass's gradient alone, so those start from
+  // nothing.
+  std::vector<std::pair<std::shared_ptr<Slot>, Tensor>> hooked;
+  for (const Entry& e : entries_)
+    for (size_t i = 0; i < e.inputs; ++i)
+      if (const auto& s = e.ends[i].slot; s && s->leaf && !s->hooks.empty()) {
+        bool seen = false;
+        for (const auto& h : hooked) seen = seen || h.first == s;
+        if (!seen) hooked.emplace_back(s, std::exchange(s->grad, {}));
+      }
+  Pass pass;
+  run(pass);
+  for (auto& [slot, before] : hooked) {
+    if (slot->grad.defined()) run_hooks(*slot, slot->grad);
+    if (!before.defined()) continue;
+    if (slot->grad.defined()) accumulate(before, std::move(slot->grad));
+    slot->grad = std::move(before);
+  }
+}
+
+std::vector<Tensor> Tape::gradients(std::span<const Var> losses, std::span<const Var> inputs,
+                                    Keep keep, std::span<const Tensor> seeds) {
+  check(seeds.empty() || seeds.size() == losses.size(), "gradients", "{} seeds for {} losses",
+        seeds.size(), losses.size());
+  Pass pass;
+  pass.keep = keep == Keep::yes;
+  pass.choose = true;
+  std::unordered_map<Slot*, Tensor> before;  // gradients that parameters held: put back at the end
+  for (const Var& v : inputs) {
+    check<AutogradError>(v.requires_grad(), "gradients", "an input ({}) is a constant",
+                         v.value().describe());
+    pass.chosen[v.slot().get()] = {};
+    if (v.is_leaf()) before.emplace(v.slot().get(), v.slot()->grad), v.slot()->grad = {};
+  }
+  for (size_t i = 0; i < losses.size(); ++i) {
+    const Var& loss = losses[i];
+    check<AutogradError>(loss.requires_grad(), "gradients", "the loss depends on no parameter");
+    const bool given = !seeds.empty() && seeds[i].defined();
+    check<ShapeError>(given || loss.numel() == 1, "gradients",
+                      "a loss {} that is not a scalar needs a seed", loss.value().describe());
+    const Tensor seed =
+        given ? seeds[i] : Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());
+    check<ShapeError>(seed.shape() == loss.shape() && seed.dtype() == loss.dtype(), "gradients",
+                      "seed {} for a loss {}", seed.describe(), loss.value().describe());
+    accumulate(loss.slot()->grad, seed);
+  }
+  run(pass);
+  std::vector<Tensor> out;
+  for (const Var& v : inputs) {
+    Tensor g = v.is_leaf() ? v.slot()->grad : pass.chosen[v.slot().get()];
+    if (v.is_leaf() && g.defined()) run_hooks(*v.slot(), g);
+    out.push_back(std::move(g));
+  }
+  for (auto& [slot, grad] : before) slot->grad = std::move(grad);
+  return out;
+}
+
+std::vector<Tape::Line> Tape::listing() const {
+  std::vector<Line> lines;
+  for (const Entry& e : entries_) {
+    Line l;
+    l.op = e.node->name();
+    for (size_t i = 0; i < e.ends.size(); ++i) {
+      std::string& s = i < e.inputs ? l.inputs : l.outputs;
+      s +=
+          fmt::format("{}{}{}", s.empty() ? "" : " ", name(e.ends[i].dtype), e.ends[i].shape.str());
+    }
+    l.bytes_kept = e.bytes_kept;
+    l.forward_ms = e.ms;
+    lines.push_back(std::move(l));
+  }
+  return lines;
+}
+
+std::string Tape::str() const {
+  std::string s;
+  size_t i = 0, total = 0;
+  for (const Line& l : listing()) {
+    s += fmt::format("{:4}  {:<20} {} <- {}", i++, l.op, l.outputs, l.inputs);
+    if (l.bytes_kept > 0) s += fmt::format("  keeps {} B", l.bytes_kept);
+    if (timing_) s += fmt::format("  {:.3f} ms", l.forward_ms);
+    s += "\n";
+    total += l.bytes_kept;
+  }
+  return s + fmt::format("{} ops, {} B kept for backward\n", i, total);
+}
+
+detail::GradAgain::GradAgain() : before_(std::exchange(t_no_grad, 0)) {}
+detail::GradAgain::~GradAgain() { t_no_grad = before_; }
+NoGrad::NoGrad() { ++t_no_grad; }
+NoGrad::~NoGrad() { --t_no_grad; }
+AnomalyMode::AnomalyMode() { ++t_anomaly; }
+AnomalyMode::~AnomalyMode() { --t_anomaly; }
+bool AnomalyMode::enabled() { return t_anomaly > 0; }
+
+}  // namespace tenun

@@ -1,0 +1,179 @@
+#include "tenun/core/device.h"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include <sys/mman.h>
+
+#include "tenun/core/check.h"
+#include "tenun/core/kernel.h"
+#include "tenun/core/parallel.h"
+#include "tenun/core/strided.h"
+
+namespace tenun {
+namespace {
+
+constexpr int64_t kGrain = 1 << 15;
+
+template <class To, class From>
+To convert(From v) {
+  if constexpr (std::is_same_v<To, bool>)
+    return static_cast<double>(v) != 0;
+  else if constexpr (std::is_same_v<To, bf16> || std::is_same_v<To, f16>)
+    return To(static_cast<float>(v));
+  else
+    return static_cast<To>(v);
+}
+
+class CpuOps final : public DeviceOps {
+ public:
+  void* allocate(size_t bytes) override {
+    constexpr size_t kHuge = size_t{2} << 20;
+    const size_t align = bytes >= 2 * kHuge ? kHuge : 64;
+    void* p = std::aligned_alloc(align, (bytes + align - 1) / align * align);
+    // Large pages spare most of the page faults and address-translation misses of big matrices.
+    if (p != nullptr && align == kHuge) madvise(p, bytes, MADV_HUGEPAGE);
+    return p;
+  }
+  void release(void* p, size_t) noexcept override { std::free(p); }
+  void copy_bytes(void* to, Device, const void* from, Device, size_t bytes) override {
+    std::memcpy(to, from, bytes);
+  }
+
+  void copy(Span to, Span from) override {
+    const StridedLoop<2> loop({to.layout, from.layout});
+    if (to.dtype == from.dtype && loop.flat()) {
+      const auto size = static_cast<size_t>(size_of(to.dtype));
+      parallel_for(0, loop.numel(), kGrain * 4, [&](int64_t b, int64_t e) {
+        std::memcpy(to.data + (static_cast<size_t>(to.layout->offset + b)) * size,
+                    from.data + (static_cast<size_t>(from.layout->offset + b)) * size,
+                    static_cast<size_t>(e - b) * size);
+      });
+      return;
+    }
+    visit_all(to.dtype, "copy", [&]<class To>() {
+      visit_all(from.dtype, "copy", [&]<class From>() {
+        auto* y = reinterpret_cast<To*>(to.data);
+        const auto* x = reinterpret_cast<const From*>(from.data);
+        parallel_for(0, loop.numel(), kGrain, [&](int64_t b, int64_t e) {
+          loop.run(b, e, [&](const int64_t* off, const int64_t* s, int64_t, int64_t n) {
+            To* yp = y + off[0];
+            const From* xp = x + off[1];
+            if (s[0] == 1 && s[1] == 1) {
+              for (int64_t i = 0; i < n; ++i) yp[i] = convert<To>(xp[i]);
+            } else {
+              for (int64_t i = 0; i < n; ++i) yp[i * s[0]] = convert<To>(xp[i * s[1]]);
+            }
+          });
+        });
+      });
+    });
+  }
+
+  void fill(Span to, double value) override {
+    const StridedLoop<1> loop({to.layout});
+    visit_all(to.dtype, "fill", [&]<class T>() {
+      auto* y = reinterpret_cast<T*>(to.data);
+      const T v = convert<T>(value);
+      parallel_for(0, loop.numel(), kGrain, [&](int64_t b, int64_t e) {
+        loop.run(b, e, [&](const int64_t* off, const int64_t* s, int64_t, int64_t n) {
+          for (int64_t i = 0; i < n; ++i) y[off[0] + i * s[0]] = v;
+        });
+      });
+    });
+  }
+
+  void add_into(Span to, Span from) override {
+    const StridedLoop<2> loop({to.layout, from.layout});
+    visit<DType::f32, DType::f64, DType::bf16, DType::f16, DType::i32, DType::i64>(
+        to.dtype, "add_into", [&]<class T>() {
+          auto* y = reinterpret_cast<T*>(to.data);
+          const auto* x = reinterpret_cast<const T*>(from.data);
+          parallel_for(0, loop.numel(), kGrain, [&](int64_t b, int64_t e) {
+            loop.run(b, e, [&](const int64_t* off, const int64_t* s, int64_t, int64_t n) {
+              T* yp = y + off[0];
+              const T* xp = x + off[1];
+              if (s[0] == 1 && s[1] == 1) {
+                for (int64_t i = 0; i < n; ++i) yp[i] = T(yp[i] + xp[i]);
+              } else {
+                for (int64_t i = 0; i < n; ++i) yp[i * s[0]] = T(yp[i * s[0]] + xp[i * s[1]]);
+              }
+            });
+          });
+        });
+  }
+
+  bool all_finite(Span x) override {
+    const StridedLoop<1> loop({x.layout});
+    bool ok = true;
+    visit_float(x.dtype, "all_finite", [&]<class T>() {
+      const auto* p = reinterpret_cast<const T*>(x.data);
+      loop.run(0, loop.numel(), [&](const int64_t* off, const int64_t* s, int64_t, int64_t n) {
+        for (int64_t i = 0; i < n; ++i)
+          ok = ok && std::isfinite(static_cast<Compute<T>>(p[off[0] + i * s[0]]));
+      });
+    });
+    return ok;
+  }
+  void synchronize() override {}
+};
+
+std::array<DeviceOps*, kDeviceTypes>& backends() {
+  static auto* const cpu_ops = new CpuOps;
+  static std::array<DeviceOps*, kDeviceTypes> all{cpu_ops, nullptr};
+  return all;
+}
+
+}  // namespace
+
+std::string Device::str() const {
+  return type == DeviceType::cpu ? "cpu" : fmt::format("cuda:{}", index);
+}
+
+Device device_from_name(std::string_view text) {
+  if (text == "cpu") return cpu();
+  if (text == "cuda") return {DeviceType::cuda, 0};
+  if (text.starts_with("cuda:")) {
+    int index = -1;
+    const std::string_view digits = text.substr(5);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+    if (error == std::errc{} && end == digits.data() + digits.size() && index >= 0)
+      return {DeviceType::cuda, index};
+  }
+  fail("device", "unknown device '{}'; use cpu, cuda or cuda:N", text);
+}
+
+DeviceOps& device_ops(DeviceType type) {
+  DeviceOps* ops = backends()[static_cast<size_t>(type)];
+  check<DeviceError>(ops != nullptr, "device",
+                     "no CUDA backend here: this build has none, or no GPU was found");
+  return *ops;
+}
+void set_device_ops(DeviceType type, DeviceOps* ops) {
+  backends()[static_cast<size_t>(type)] = ops;
+}
+bool has_device(DeviceType type) { return backends()[static_cast<size_t>(type)] != nullptr; }
+
+DType dtype_from_name(std::string_view text) {
+  for (const DType d : {DType::f32, DType::f64, DType::bf16, DType::f16, DType::i8, DType::u8,
+                        DType::i32, DType::i64, DType::boolean})
+    if (text == name(d)) return d;
+  fail("dtype", "unknown dtype '{}'; use f32, f64, bf16, f16, i8, u8, i32, i64 or bool", text);
+}
+
+namespace detail {
+void throw_dtype(std::string_view op, DType got, const DType* allowed, int n) {
+  std::string list;
+  for (int i = 0; i < n; ++i) list += fmt::format("{}{}", i == 0 ? "" : ", ", name(allowed[i]));
+  fail<DTypeError>(op, "does not take {}; it takes {}", name(got), list);
+}
+void throw_no_kernel(const char* kernel, Device device) {
+  fail<DeviceError>(kernel, "no {} kernel in this build",
+                    device.type == DeviceType::cpu ? "CPU" : "CUDA");
+}
+}  // namespace detail
+
+}  // namespace tenun

@@ -1,0 +1,112 @@
+// Elementary functions for f32 as branch-free polynomials, one text for host and device: compilers
+// vectorise loops over them, and CPU and CUDA agree to the last bits. Errors against exact values
+// are at most about 2 ulp in the normal range (tests/test_core_math.cc measures them). f64 goes to
+// <cmath>. Coefficients: weighted least-squares fits to the exact functions (iterated towards
+// minimax).
+#pragma once
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "tenun/core/philox.h"
+
+namespace tenun::math {
+
+/// e^x; 0 below -87.34 (no denormals), infinity above 88.72.
+TENUN_HD inline float exp(float x) {
+  const float c = x < -87.33654f ? -87.33654f : x > 88.72283f ? 88.72283f : x;
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+  const float shifted = c * 1.44269504f + 12582912.0f;
+  const float n = shifted - 12582912.0f;
+  const float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
+  float q = 0.0013942162f;
+  q = q * r + 0.008363778f;
+  q = q * r + 0.041666362f;
+  q = q * r + 0.16666573f;
+  q = q * r + 0.5f;
+  const float y = q * (r * r) + r + 1.0f;
+  // 2^n in two factors, so that n = 128 does not overflow on the way.
+  const auto k = std::bit_cast<int32_t>(shifted) - 0x4b400000;
+  const auto half = k >> 1;
+  const float a = std::bit_cast<float>((half + 127) << 23),
+              b = std::bit_cast<float>((k - half + 127) << 23);
+  const float v = y * a * b;
+  return x < -87.33654f ? 0.0f : x > 88.72283f ? __builtin_inff() : v;
+}
+TENUN_HD inline double exp(double x) { return std::exp(x); }
+
+/// Natural logarithm; -infinity at 0, NaN below.
+TENUN_HD inline float log(float x) {
+  const bool tiny = x < 1.17549435e-38f;
+  const float z = tiny ? x * 0x1p23f : x;
+  const auto bits = std::bit_cast<int32_t>(z);
+  const int32_t e = (bits - 0x3f3504f3) >> 23;  // mantissa in [sqrt(1/2), sqrt(2))
+  const float m = std::bit_cast<float>(bits - (e << 23));
+  const float f = m - 1.0f, s = f / (2.0f + f), w = s * s;
+  // log(1+f) = 2 artanh(s) = 2 s + 2 s (w/3 + w^2/5 + ...), arranged around f to keep its bits
+  const float series =
+      w * (0.66666667f + w * (0.4f + w * (0.28571429f + w * (0.22222222f + w * 0.18181818f))));
+  const float h = 0.5f * f * f;
+  const float n = static_cast<float>(e) - (tiny ? 23.0f : 0.0f);
+  const float y = f - (h - (s * (h + series) + n * -2.12194440e-4f)) + n * 0.693359375f;
+  return x > 0 ? (x <= 3.4028235e38f ? y : x) : x == 0 ? -__builtin_inff() : __builtin_nanf("");
+}
+TENUN_HD inline double log(double x) { return std::log(x); }
+
+/// sin and cos of 2 pi u for u in [0, 1].
+TENUN_HD inline void sincos_turns(float u, float& s, float& c) {
+  const float q = static_cast<float>(static_cast<int32_t>(4.0f * u + 0.5f));
+  const float x = (u - 0.25f * q) * 6.28318531f, z = x * x;
+  const float sx =
+      x + x * z * (-0.16666667f + z * (8.3333333e-3f + z * (-1.9841270e-4f + z * 2.7557319e-6f)));
+  const float cx =
+      1.0f + z * (-0.5f + z * (4.1666667e-2f + z * (-1.3888889e-3f + z * 2.4801587e-5f)));
+  const int32_t k = static_cast<int32_t>(q) & 3;
+  const float a = (k & 1) != 0 ? cx : sx, b = (k & 1) != 0 ? sx : cx;
+  s = (k & 2) != 0 ? -a : a;
+  c = k == 1 || k == 2 ? -b : b;
+}
+
+TENUN_HD inline float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
+TENUN_HD inline double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+
+TENUN_HD inline float tanh(float x) {
+  const float a = x < 0 ? -x : x, z = x * x;
+  float q = -0.006113184f;
+  q = q * z + 0.021010075f;
+  q = q * z - 0.053854067f;
+  q = q * z + 0.13332795f;
+  q = q * z - 0.3333333f;
+  const float small = x + x * z * q;
+  const float t = 1.0f - 2.0f / (exp(2.0f * a) + 1.0f);
+  const float large = x < 0 ? -t : t;
+  return a < 0.625f ? small : x == x ? large : x;
+}
+TENUN_HD inline double tanh(double x) { return std::tanh(x); }
+
+TENUN_HD inline float erf(float x) {
+  const float a = x < 0 ? -x : x, z = x * x;
+  float p = 7.889122e-05f;
+  p = p * z - 8.020842e-04f;
+  p = p * z + 0.0051895354f;
+  p = p * z - 0.026854445f;
+  p = p * z + 0.112836f;
+  p = p * z - 0.37612627f;
+  p = p * z + 1.1283792f;
+  const float small = x * p;
+  const float t = a > 4.0f ? 4.0f : a;
+  float g = -4.3143955e-06f;
+  g = g * t + 3.7932088e-05f;
+  g = g * t + 8.883739e-05f;
+  g = g * t - 0.0030394448f;
+  g = g * t + 0.022852521f;
+  g = g * t - 0.10543347f;
+  g = g * t - 0.63553644f;
+  g = g * t - 1.1285711f;
+  const float y = 1.0f - exp(t * g);  // erfc(t) = e^(t g(t))
+  const float large = x < 0 ? -y : y;
+  return a < 1.0f ? small : x == x ? large : x;
+}
+TENUN_HD inline double erf(double x) { return std::erf(x); }
+
+}  // namespace tenun::math

@@ -1,0 +1,232 @@
+#include "tenun/core/tensor.h"
+
+#include <cmath>
+
+#include "tenun/core/allocator.h"
+#include "tenun/core/check.h"
+
+namespace tenun {
+
+Storage::Storage(size_t n, Device d) : bytes(n), device(d) {
+  if (n > 0) data = static_cast<std::byte*>(allocator(d.type).allocate(n));
+}
+Storage::Storage(void* external, size_t n, Device d, std::function<void()> del)
+    : data(static_cast<std::byte*>(external)), bytes(n), device(d), deleter(std::move(del)) {
+  if (!deleter) deleter = [] {};
+}
+Storage::~Storage() {
+  if (deleter)
+    deleter();
+  else if (data != nullptr)
+    allocator(device.type).release(data);
+}
+
+Tensor::Tensor(const Shape& shape, DType dtype, Device device)
+    : layout_(shape), numel_(shape.numel()), dtype_(dtype) {
+  int64_t bytes = 0;
+  check<ShapeError>(!__builtin_mul_overflow(numel_, size_of(dtype), &bytes), "tensor",
+                    "{} is too large", shape.str());
+  storage_ = std::make_shared<Storage>(static_cast<size_t>(bytes), device);
+}
+
+Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
+  return full(shape, 0, dtype, device);
+}
+Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device) {
+  Tensor t(shape, dtype, device);
+  t.fill_(value);
+  return t;
+}
+Tensor Tensor::scalar(double value, DType dtype, Device device) {
+  return full({}, value, dtype, device);
+}
+Tensor Tensor::arange(int64_t n, DType dtype) {
+  check(n >= 0, "arange", "negative count {}", n);
+  std::vector<int64_t> v(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) v[static_cast<size_t>(i)] = i;
+  return from(v, {n}).to(dtype);
+}
+Tensor Tensor::wrap(void* data, const Shape& shape, DType dtype, std::function<void()> deleter) {
+  Tensor t;
+  t.layout_ = Layout(shape);
+  t.numel_ = shape.numel();
+  t.dtype_ = dtype;
+  t.storage_ = std::make_shared<Storage>(data, t.nbytes(), cpu(), std::move(deleter));
+  return t;
+}
+
+Tensor Tensor::with_layout(const Layout& layout) const {
+  Tensor t = *this;
+  t.layout_ = layout;
+  t.numel_ = layout.shape.numel();
+  return t;
+}
+
+namespace {
+Shape resolve(const Shape& shape, int64_t numel, const Tensor& x) {
+  Shape s = shape;
+  int unknown = -1;
+  int64_t known = 1;
+  for (int i = 0; i < s.size(); ++i) {
+    if (s[i] == -1) {
+      check<ShapeError>(unknown < 0, "view", "two sizes of {} are -1", shape.str());
+      unknown = i;
+    } else {
+      check<ShapeError>(s[i] >= 0, "view", "negative size in {}", shape.str());
+      known *= s[i];
+    }
+  }
+  if (unknown >= 0 && known > 0 && numel % known == 0) s[unknown] = numel / known;
+  check<ShapeError>((unknown < 0 || s[unknown] >= 0) && s.numel() == numel, "view",
+                    "{} does not fit the {} elements of {}", shape.str(), numel, x.describe());
+  return s;
+}
+}  // namespace
+
+Tensor Tensor::view(const Shape& shape) const {
+  Layout out;
+  check<ShapeError>(layout_.view(resolve(shape, numel_, *this), out), "view",
+                    "{} with strides {} cannot be viewed as {}; use reshape", describe(),
+                    strides().str(), shape.str());
+  return with_layout(out);
+}
+Tensor Tensor::reshape(const Shape& shape) const {
+  Layout out;
+  if (layout_.view(resolve(shape, numel_, *this), out)) return with_layout(out);
+  return contiguous().view(shape);
+}
+Tensor Tensor::permute(const Dims& axes) const { return with_layout(layout_.permute(axes)); }
+Tensor Tensor::transpose(int a, int b) const {
+  Dims axes;
+  for (int i = 0; i < rank(); ++i) axes.push_back(i);
+  std::swap(axes[normalize_axis(a, rank(), "transpose")],
+            axes[normalize_axis(b, rank(), "transpose")]);
+  return permute(axes);
+}
+Tensor Tensor::slice(int axis, int64_t from, int64_t to, int64_t step) const {
+  return with_layout(layout_.slice(axis, from, to, step));
+}
+Tensor Tensor::select(int axis, int64_t index) const {
+  const int a = normalize_axis(axis, rank(), "select");
+  if (index < 0) index += dim(a);
+  check(index >= 0 && index < dim(a), "select", "index {} is outside axis {} of {}", index, a,
+        describe());
+  return slice(a, index, index + 1).squeeze(a);
+}
+Tensor Tensor::expand(const Shape& shape) const { return with_layout(layout_.expand(shape)); }
+Tensor Tensor::unsqueeze(int axis) const {
+  const int a = normalize_axis(axis, rank() + 1, "unsqueeze");
+  Layout l = layout_;
+  l.shape.insert(a, 1);
+  l.strides.insert(a, 1);
+  return with_layout(l);
+}
+Tensor Tensor::squeeze(int axis) const {
+  const int a = normalize_axis(axis, rank(), "squeeze");
+  check<ShapeError>(dim(a) == 1, "squeeze", "axis {} of {} is not of size 1", a, describe());
+  Layout l = layout_;
+  l.shape.erase(a);
+  l.strides.erase(a);
+  return with_layout(l);
+}
+
+Tensor Tensor::contiguous() const { return !defined() || layout_.contiguous() ? *this : clone(); }
+Tensor Tensor::clone() const {
+  if (!defined()) return {};
+  Tensor t(shape(), dtype_, device());
+  t.copy_(*this);
+  return t;
+}
+Tensor Tensor::to(DType dtype) const {
+  if (!defined() || dtype == dtype_) return *this;
+  Tensor t(shape(), dtype, device());
+  t.copy_(*this);
+  return t;
+}
+Tensor Tensor::to(Device target) const {
+  if (!defined() || target == device()) return *this;
+  const Tensor c = contiguous();
+  Tensor t(shape(), dtype_, target);
+  const DeviceType gpu = target.type != DeviceType::cpu ? target.type : device().type;
+  if (nbytes() > 0) device_ops(gpu).copy_bytes(t.raw(), target, c.raw(), device(), nbytes());
+  return t;
+}
+
+double Tensor::item() const {
+  check<ShapeError>(defined() && numel_ == 1, "item", "needs exactly one element, got {}",
+                    describe());
+  return values<double>()[0];
+}
+
+Tensor& Tensor::fill_(double value) {
+  ++storage_->version;
+  if (numel_ > 0) device_ops(device().type).fill(span_of(), value);
+  return *this;
+}
+Tensor& Tensor::copy_(const Tensor& from) {
+  check<DeviceError>(from.device() == device(), "copy_", "tensors on {} and {}; use to(device)",
+                     device().str(), from.device().str());
+  const Tensor source = from.shape() == shape() ? from : from.expand(shape());
+  ++storage_->version;
+  if (numel_ > 0) device_ops(device().type).copy(span_of(), source.span_of());
+  return *this;
+}
+Tensor& Tensor::add_(const Tensor& from) {
+  check<ShapeError>(from.shape() == shape(), "add_", "{} += {}", describe(), from.describe());
+  check<DTypeError>(from.dtype() == dtype_, "add_", "{} += {}", describe(), from.describe());
+  ++storage_->version;
+  if (numel_ > 0) device_ops(device().type).add_into(span_of(), from.span_of());
+  return *this;
+}
+
+bool Tensor::all_finite() const {
+  return !is_floating(dtype_) || numel_ == 0 || device_ops(device().type).all_finite(span_of());
+}
+
+void Tensor::check_access(DType want) const {
+  check<ShapeError>(defined(), "data", "the tensor is undefined");
+  check<DTypeError>(want == dtype_, "data", "asked for {}, but the tensor is {}", name(want),
+                    describe());
+}
+void Tensor::check_contiguous(const char* op) const {
+  check<ShapeError>(layout_.contiguous(), op,
+                    "needs a contiguous tensor, got strides {}; call contiguous()",
+                    strides().str());
+}
+void Tensor::check_count(int64_t n) const {
+  check<ShapeError>(n == numel_, "tensor", "{} values given for shape {}", n, shape().str());
+}
+
+std::string Tensor::describe() const {
+  return defined() ? fmt::format("{}{}", name(dtype_), shape().str()) : "undefined tensor";
+}
+
+std::string Tensor::str(int edge) const {
+  if (!defined()) return describe();
+  const std::vector<double> v = values<double>();
+  const bool real = is_floating(dtype_);
+  std::string out;
+  const Layout dense(shape());
+  const std::function<void(int, int64_t)> print = [&](int d, int64_t at) {
+    if (d == rank()) {
+      const double x = v[static_cast<size_t>(at)];
+      out += real ? fmt::format("{:.6g}", x) : fmt::format("{}", static_cast<int64_t>(x));
+      return;
+    }
+    out += "[";
+    for (int64_t i = 0; i < dim(d); ++i) {
+      if (dim(d) > 2 * edge + 1 && i == edge) {
+        out += ", ...";
+        i = dim(d) - edge;
+      }
+      if (i > 0)
+        out += d + 1 < rank() ? ",\n" + std::string(static_cast<size_t>(d) + 1, ' ') : ", ";
+      print(d + 1, at + i * dense.strides[d]);
+    }
+    out += "]";
+  };
+  print(0, 0);
+  return out + "  " + describe();
+}
+
+}  // namespace tenun
