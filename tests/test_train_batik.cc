@@ -161,7 +161,8 @@ TEST_SUITE("train_batik") {
       const double other = mean_difference(small, shrink(draw_batik(c, 256, 7, 3), 4));
       CAPTURE(batik_class_names()[static_cast<size_t>(c)]);
       CAPTURE(other);
-      XX
+      CHECK(apart < 11);
+      CHECK(apart < 0.2 * other);
     }
   }
 

@@ -78,33 +78,40 @@ Image draw_batik(int cls, int size, uint64_t seed, uint64_t index) {
   const auto families = batik::dye_families(cls);
   const auto family = static_cast<size_t>(vat.below(static_cast<int>(families.size())));
   const batik::Dyes dyes = batik::another_vat(families[family], vat);
-  batik::Canvas canvas(size, dyes.ground);
+  // Outlines that lie over each other mix slightly wrong within one pixel. Where motifs are only a
+  // few pixels wide that would show, so small pictures are drawn at twice their size.
+  const bool small = size < 128;
+  batik::Canvas canvas(small ? 2 * size : size, dyes.ground);
   motif.draw(batik::Pen(canvas), rng.fork(2), dyes);
+  if (small) canvas = canvas.halved();
   return batik::finish(canvas, rng.fork(3),
                        {.crack = batik::mix(dyes.line, dyes.ground, 0.3f),
                         .crackle = motif.crackle,
                         .waver = motif.waver});
 }
 
-Image batik_contact_sheet(std::span<const int> classes, int per_class, int size, uint64_t seed) {
-  check(!classes.empty() && per_class > 0, "batik_contact_sheet",
-        "needs at least one class and one picture of each");
+Image batik_contact_sheet(std::span<const int> classes, int per_class, int size, uint64_t seed,
+                          int columns) {
+  check(!classes.empty() && per_class > 0 && columns > 0, "batik_contact_sheet",
+        "needs at least one class, one picture of each and one column");
   const int gap = std::max(2, size / 16), scale = std::max(1, size / 64);
+  const int count = static_cast<int>(classes.size()), rows = (count + columns - 1) / columns;
   int label = 0;
   for (const int cls : classes)
     label = std::max(label, text_width(batik_class_names().at(static_cast<size_t>(cls)), scale));
-  Image sheet(2 * gap + label + per_class * (size + gap),
-              gap + static_cast<int>(classes.size()) * (size + gap));
+  const int column_width = 2 * gap + label + per_class * (size + gap);
+  Image sheet(columns * column_width, gap + rows * (size + gap));
   std::fill(sheet.rgb.begin(), sheet.rgb.end(), uint8_t{250});
-  for (size_t row = 0; row < classes.size(); ++row) {
-    const int y = gap + static_cast<int>(row) * (size + gap);
-    draw_text(sheet, gap, y + (size - kGlyphHeight * scale) / 2,
-              batik_class_names()[static_cast<size_t>(classes[row])], {40, 32, 28}, scale);
+  for (int i = 0; i < count; ++i) {
+    const int cls = classes[static_cast<size_t>(i)];
+    const int left = i / rows * column_width + gap, top = gap + i % rows * (size + gap);
+    draw_text(sheet, left, top + (size - kGlyphHeight * scale) / 2,
+              batik_class_names()[static_cast<size_t>(cls)], {40, 32, 28}, scale);
     for (int k = 0; k < per_class; ++k) {
-      const Image picture = draw_batik(classes[row], size, seed, static_cast<uint64_t>(k));
+      const Image picture = draw_batik(cls, size, seed, static_cast<uint64_t>(k));
+      const int x = left + label + gap + k * (size + gap);
       for (int line = 0; line < size; ++line)
-        std::copy_n(picture.at(0, line), 3 * size,
-                    sheet.at(2 * gap + label + k * (size + gap), y + line));
+        std::copy_n(picture.at(0, line), 3 * size, sheet.at(x, top + line));
     }
   }
   return sheet;

@@ -23,8 +23,9 @@ namespace tenun {
 /// size x size pixels, 8 <= size <= 4096; ValueError for another size or an unknown class.
 [[nodiscard]] Image draw_batik(int cls, int size, uint64_t seed, uint64_t index);
 
-/// One row of pictures per class with its name beside it.
+/// Rows of `per_class` pictures (indices 0, 1, ...), one row per class with its name to the left,
+/// set in `columns` columns that are read downwards.
 [[nodiscard]] Image batik_contact_sheet(std::span<const int> classes, int per_class, int size,
-                                        uint64_t seed);
+                                        uint64_t seed, int columns = 1);
 
 }  // namespace tenun

@@ -12,6 +12,15 @@ constexpr float kTolerance = 0.06f;  // pixels between a curve and its polyline
 Canvas::Canvas(int size, Color ground)
     : size_(size), pixels_(static_cast<size_t>(size) * static_cast<size_t>(size), ground) {}
 
+Canvas Canvas::halved() const {
+  Canvas half(size_ / 2, {});
+  for (int y = 0; y < half.size_; ++y)
+    for (int x = 0; x < half.size_; ++x)
+      half.at(x, y) = mix(mix(at(2 * x, 2 * y), at(2 * x + 1, 2 * y), 0.5f),
+                          mix(at(2 * x, 2 * y + 1), at(2 * x + 1, 2 * y + 1), 0.5f), 0.5f);
+  return half;
+}
+
 Canvas::Box Canvas::paintable() const {
   return clip_ ? Box{clip_->x0, clip_->y0, clip_->x1, clip_->y1} : Box{0, 0, size_, size_};
 }

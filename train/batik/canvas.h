@@ -20,6 +20,9 @@ class Canvas {
  public:
   Canvas(int size, Color ground);
 
+  /// The same picture with half the side; the size must be even.
+  [[nodiscard]] Canvas halved() const;
+
   [[nodiscard]] int size() const { return size_; }
   [[nodiscard]] const Color& at(int x, int y) const { return pixels_[index(x, y)]; }
   [[nodiscard]] Color& at(int x, int y) { return pixels_[index(x, y)]; }

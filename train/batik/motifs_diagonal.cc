@@ -93,7 +93,7 @@ void draw_garutan(const Pen& cloth, Rng rng, const Dyes& dyes) {
 
 // Delicate: thin waving vines with small leaves run along the slope between lines of dots.
 void draw_priangan(const Pen& cloth, Rng rng, const Dyes& dyes) {
-  const Pen pen = lay(cloth, rng, 2.6f, 4.2f, Lie::diagonal);
+  const Pen pen = lay(cloth, rng, 2.0f, 3.4f, Lie::diagonal);
   const float pitch = rng.uniform(0.46f, 0.58f), wave = rng.uniform(0.07f, 0.11f);
   const int petals = 5 + rng.below(2);
   const bool filled = rng.chance(0.5f);
@@ -111,13 +111,13 @@ void draw_priangan(const Pen& cloth, Rng rng, const Dyes& dyes) {
               const Path half = Path::start({-0.32f, 0})
                                     .curve({-0.2f, -2 * wave}, {-0.12f, -2 * wave}, {0, 0})
                                     .curve({0.12f, 2 * wave}, {0.2f, 2 * wave}, {0.32f, 0});
-              cell.line(half, 0.02f, dyes.line);
+              cell.line(half, 0.024f, dyes.line);
               for (int s = 0; s < 4; ++s) {
                 const float x = -0.24f + 0.16f * static_cast<float>(s);
                 const float y = -1.4f * wave * (x < 0 ? 1.f : -1.f);
                 const float up = s % 2 == 0 ? -1.f : 1.f;
                 cell.at({x, y}).turned(up * 1.0f).shape(
-                    leaf(0.15f, 0.075f, 0.02f), s < 2 ? dyes.main : dyes.second, 0.012f, dyes.wax);
+                    leaf(0.18f, 0.09f, 0.02f), s < 2 ? dyes.main : dyes.second, 0.012f, dyes.wax);
               }
               const Pen flower = cell.at({0.32f, i % 2 == 0 ? -0.07f : 0.07f});
               if (i % 2 == 0) {

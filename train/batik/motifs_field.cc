@@ -147,26 +147,15 @@ void draw_celup(const Pen& cloth, Rng rng, const Dyes& dyes) {
     }
     return c;
   };
-  // Small pictures take several samples a pixel.
-  const int dense = n < 192 ? 2 : 1;
-  const float share = 1 / static_cast<float>(dense * dense);
-  const float step = 1 / static_cast<float>(n * dense);
+  const float step = 1 / static_cast<float>(n);
   for (int y = 0; y < n; ++y) {
     near.clear();
     for (const Knot& k : knots)
-      if (std::abs((static_cast<float>(y) + 0.5f) / static_cast<float>(n) - k.at.y) <
-          1.3f * k.radius + step)
+      if (std::abs((static_cast<float>(y) + 0.5f) * step - k.at.y) < 1.3f * k.radius)
         near.push_back(k);
-    for (int x = 0; x < n; ++x) {
-      Color sum;
-      for (int j = 0; j < dense; ++j)
-        for (int i = 0; i < dense; ++i) {
-          const Color c = shade({(static_cast<float>(x * dense + i) + 0.5f) * step,
-                                 (static_cast<float>(y * dense + j) + 0.5f) * step});
-          sum = {sum.r + share * c.r, sum.g + share * c.g, sum.b + share * c.b};
-        }
-      canvas.at(x, y) = sum;
-    }
+    for (int x = 0; x < n; ++x)
+      canvas.at(x, y) =
+          shade({(static_cast<float>(x) + 0.5f) * step, (static_cast<float>(y) + 0.5f) * step});
   }
 }
 

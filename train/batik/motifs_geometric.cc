@@ -6,7 +6,7 @@ namespace tenun::batik {
 // Four fruits of the sugar palm meet in every point of a square lattice, each along a diagonal; the
 // gaps between them are stars with a cross of dots.
 void draw_kawung(const Pen& cloth, Rng rng, const Dyes& dyes) {
-  const Pen pen = lay(cloth, rng, 2.6f, 5.2f, rng.chance(0.6f) ? Lie::diagonal : Lie::upright);
+  const Pen pen = lay(cloth, rng, 2.3f, 4.4f, rng.chance(0.6f) ? Lie::diagonal : Lie::upright);
   const float fat = rng.uniform(0.185f, 0.235f), reach = 0.316f;
   const int heart = rng.below(3), gap = rng.below(3);
   const Path fruit = Path::ellipse({0.353f, 0}, reach, fat);
@@ -86,7 +86,7 @@ Blade parang_blade(float lean, float fat) {
 
 // Diagonal bands of interlocking S-shaped blades, parted by rows of little diamonds (mlinjon).
 void draw_parang(const Pen& cloth, Rng rng, const Dyes& dyes) {
-  Pen pen = lay(cloth, rng, 2.3f, 4.4f, Lie::diagonal);
+  Pen pen = lay(cloth, rng, 1.8f, 3.5f, Lie::diagonal);
   if (rng.chance(0.5f)) pen = pen.scaled(-1, 1);
   const float pitch = rng.uniform(0.36f, 0.46f), strip = rng.uniform(0.13f, 0.17f);
   const float lean = rng.uniform(0.45f, 0.7f), fat = 0.5f * pitch;
@@ -154,7 +154,7 @@ void rosette(const Pen& pen, int kind, int petals, const Dyes& d) {
 
 // Rosettes in squares; every second square holds another rosette, and corners carry small diamonds.
 void draw_ceplok(const Pen& cloth, Rng rng, const Dyes& dyes) {
-  const Pen pen = lay(cloth, rng, 2.0f, 4.0f, rng.chance(0.65f) ? Lie::upright : Lie::diagonal);
+  const Pen pen = lay(cloth, rng, 1.8f, 3.4f, rng.chance(0.65f) ? Lie::upright : Lie::diagonal);
   const int first = rng.below(3), second = (first + 1 + rng.below(2)) % 3, frame = rng.below(3);
   const int petals = 6 + 2 * rng.below(3);
   const bool checkered = rng.chance(0.5f);

@@ -75,9 +75,9 @@ Dyes patch_dyes(const Dyes& d, Rng& rng) {
 
 // Patches sewn together: squares cut along their diagonals, each piece with a motif of its own.
 void draw_tambal(const Pen& cloth, Rng rng, const Dyes& dyes) {
-  const Pen pen = lay(cloth, rng, 2.0f, 3.6f, rng.chance(0.6f) ? Lie::upright : Lie::diagonal);
+  const Pen pen = lay(cloth, rng, 1.9f, 3.2f, rng.chance(0.6f) ? Lie::upright : Lie::diagonal);
   const int cut = rng.below(3);
-  const float repeat = rng.uniform(0.15f, 0.21f);
+  const float repeat = rng.uniform(0.17f, 0.22f);
   std::vector<std::pair<Pen, Path>> seams;
   lattice(pen, {1, 0}, {0, 1}, 0.75f, [&](const Pen& cell, int i, int j) {
     Rng part = rng.fork(i, j);
