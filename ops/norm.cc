@@ -2,7 +2,7 @@
 
 #include "tenun/autograd/function.h"
 #include "tenun/core/check.h"
-#include "tenun/ops/norm_functors.h"
+#include "tenun/ops/functors_norm.h"
 #include "tenun/ops/norm_rows.h"
 #include "tenun/ops/rows.h"
 #include "tenun/ops/sum.h"
@@ -70,34 +70,36 @@ struct BatchNormEval {
                  const Tensor& mean_, const Tensor& var_) {
     const DType d = x_.dtype();
     const Tensor weight = column(w_, d), centre = column(mean_, d);
-    const Tensor r = map(InverseRoot{eps}, column(var_, d));
+    const Tensor r = map(fn::InverseRoot{eps}, column(var_, d));
     if (c.recording) {
       dtypes = {d, w_.dtype(), b_.dtype(), mean_.dtype(), var_.dtype()};
       w = weight, rstd = r;
       if (c.needs[1] || c.needs[4]) x = x_, mean = centre;
     }
-    return map(CentredAffine{}, planes(x_), centre, map(Times{}, weight, r), column(b_, d))
+    return map(fn::CentredAffine{}, planes(x_), centre, map(fn::TimesBy{}, weight, r),
+               column(b_, d))
         .view(x_.shape());
   }
   Grads<5> backward(const Ctx& c, const Tensor& dy) {
     const Tensor d = planes(dy);
     const Shape table{dy.dim(1)};
-    const Tensor gain = map(Times{}, w.get(), rstd.get());
+    const Tensor gain = map(fn::TimesBy{}, w.get(), rstd.get());
     Grads<5> g;
-    if (c.needs[0]) g[0] = map(Times{}, d, gain).view(dy.shape());
+    if (c.needs[0]) g[0] = map(fn::TimesBy{}, d, gain).view(dy.shape());
     Tensor db, dw;
     if (c.needs[2] || c.needs[3]) db = sum_axes(in_compute(d, d.dtype()), 0b101, false);
     if (c.needs[1] || c.needs[4])
-      dw = sum_axes(
-          map(CentredProduct{}, in_compute(d, d.dtype()), planes(x.get()), mean.get(), rstd.get()),
-          0b101, false);
+      dw = sum_axes(map(fn::CentredProduct{}, in_compute(d, d.dtype()), planes(x.get()), mean.get(),
+                        rstd.get()),
+                    0b101, false);
     const auto flat = [&](const Tensor& t, size_t i) { return t.view(table).to(dtypes[i]); };
     if (c.needs[1]) g[1] = flat(dw, 1);
     if (c.needs[2]) g[2] = flat(db, 2);
-    if (c.needs[3]) g[3] = flat(map(TimesBy{-1}, db, gain.view(table)), 3);
+    if (c.needs[3]) g[3] = flat(map(fn::TimesBy{-1}, db, gain.view(table)), 3);
     if (c.needs[4])
-      g[4] =
-          flat(map(TimesBy{-0.5}, map(Times{}, dw, rstd.get().view(table)), gain.view(table)), 4);
+      g[4] = flat(
+          map(fn::TimesBy{-0.5}, map(fn::TimesBy{}, dw, rstd.get().view(table)), gain.view(table)),
+          4);
     return g;
   }
 };

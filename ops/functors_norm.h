@@ -3,15 +3,16 @@
 #include "tenun/core/math.h"
 #include "tenun/ops/map.h"
 
-namespace tenun {
+namespace tenun::fn {
 
-/// a b
-struct Times {
-  static constexpr const char* name = "times";
-  static constexpr int arity = 2;
+/// factor a
+struct Scaled {
+  static constexpr const char* name = "scaled";
+  static constexpr int arity = 1;
+  double factor = 1;
   template <class T>
-  TENUN_HD T operator()(T a, T b) const {
-    return a * b;
+  TENUN_HD T operator()(T a) const {
+    return static_cast<T>(factor) * a;
   }
 };
 /// factor a b
@@ -80,4 +81,41 @@ struct InverseRoot {
   }
 };
 
-}  // namespace tenun
+/// (p - t)^2
+struct SquaredError {
+  static constexpr const char* name = "mse_loss";
+  static constexpr int arity = 2;
+  template <class T>
+  TENUN_HD T operator()(T p, T t) const {
+    return (p - t) * (p - t);
+  }
+};
+/// 2 (p - t) dy
+struct SquaredErrorGrad {
+  static constexpr const char* name = "mse_loss_backward";
+  static constexpr int arity = 3;
+  template <class T>
+  TENUN_HD T operator()(T p, T t, T dy) const {
+    return T(2) * (p - t) * dy;
+  }
+};
+/// |p - t|
+struct AbsoluteError {
+  static constexpr const char* name = "l1_loss";
+  static constexpr int arity = 2;
+  template <class T>
+  TENUN_HD T operator()(T p, T t) const {
+    return p < t ? t - p : p - t;
+  }
+};
+/// sign(p - t) dy
+struct AbsoluteErrorGrad {
+  static constexpr const char* name = "l1_loss_backward";
+  static constexpr int arity = 3;
+  template <class T>
+  TENUN_HD T operator()(T p, T t, T dy) const {
+    return p > t ? dy : p < t ? -dy : T(0);
+  }
+};
+
+}  // namespace tenun::fn
