@@ -40,6 +40,12 @@ struct OpsOptions {
 };
 int ops_command(const OpsOptions& o);
 
+struct BenchOptions {
+  std::string what, dtype = "f32", json;
+  double seconds = 1;
+};
+int bench_command(const Common& common, const BenchOptions& o);
+
 int devices_command();
 
 }  // namespace tenun::tools

@@ -31,6 +31,7 @@ struct Program {
   GradcheckCommandOptions gradcheck;
   OpOptions op;
   OpsOptions ops;
+  BenchOptions bench;
 
   Program() {
     app.set_version_flag("--version", std::string("tenun ") + version());
@@ -53,6 +54,11 @@ struct Program {
     auto* l = app.add_subcommand("ops", "list the ops with inputs and attributes");
     l->add_option("names", ops.names, "show these with their attributes");
     l->add_flag("--markdown", ops.markdown, "as rows of a Markdown table");
+    auto* b = app.add_subcommand("bench", "time ops, products and models");
+    b->add_option("what", bench.what, "gemm, ops, model or train")->required();
+    b->add_option("--dtype", bench.dtype, "f32, bf16, f16 or f64");
+    b->add_option("--json", bench.json, "write one JSON object a line to this file");
+    b->add_option("--seconds", bench.seconds, "time for each measurement");
     app.add_subcommand("devices", "CPU features, GPUs, and which ops run where");
     for (CLI::App* sub : app.get_subcommands({})) add_common(sub, common);
   }
@@ -63,6 +69,7 @@ struct Program {
     if (name == "check") return check_command(common, check);
     if (name == "gradcheck") return gradcheck_command(common, gradcheck);
     if (name == "op") return op_command(common, op);
+    if (name == "bench") return bench_command(common, bench);
     if (name == "ops") return ops_command(ops);
     return devices_command();
   }

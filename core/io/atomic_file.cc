@@ -106,6 +106,20 @@ FileHandle::~FileHandle() {
 }
 int FileHandle::release() noexcept { return std::exchange(fd_, -1); }
 
+FileHandle open_append(const std::string& path) {
+  FileHandle f(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+  if (f.get() < 0) system_error("open for writing", path);
+  return f;
+}
+void write_all(const FileHandle& file, std::string_view text, const std::string& path) {
+  while (!text.empty()) {
+    const ssize_t n = write(file.get(), text.data(), std::min<size_t>(text.size(), 1u << 30));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) system_error("write", path);
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)), temp_(temp_name(path_)) {
   file_ = FileHandle(open(temp_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (file_.get() < 0) system_error("create the file", path_);
@@ -113,14 +127,6 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)), temp_(temp_na
 }
 AtomicFile::~AtomicFile() {
   if (!temp_.empty()) unlink(temp_.c_str());
-}
-void AtomicFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(file_.get(), bytes.data(), std::min<size_t>(bytes.size(), 1u << 30));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) system_error("write", path_);
-    bytes = bytes.subspan(static_cast<size_t>(n));
-  }
 }
 void AtomicFile::commit() {
   sync(file_, path_);

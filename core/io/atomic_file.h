@@ -36,6 +36,11 @@ class FileHandle {
   int fd_ = -1;
 };
 
+/// Opens a file for appending, making it if need be. `path` is for the messages.
+[[nodiscard]] FileHandle open_append(const std::string& path);
+/// Writes everything, in as many calls as the system needs.
+void write_all(const FileHandle& file, std::string_view text, const std::string& path);
+
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);
@@ -43,8 +48,10 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  void write(std::span<const std::byte> bytes);
-  void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  void write(std::span<const std::byte> bytes) {
+    write({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  }
+  void write(std::string_view text) { write_all(file_, text, path_); }
   void commit();  ///< once
 
  private:
