@@ -9,21 +9,19 @@
 namespace tenun {
 namespace {
 
-constexpr int64_t kBlocks = 16;  // Philox blocks of four words that are computed side by side
+constexpr int kBlocks = 64;  // Philox blocks of four words that are computed side by side
 
-// The words of blocks first, first + 1, ..., as Philox::at(key, 0, block) gives them. The lanes are
-// independent, so the loops over them become vector instructions.
-void words(uint64_t key, uint64_t first, uint32_t (&out)[4][kBlocks]) {
-  uint32_t(&c0)[kBlocks] = out[0], (&c1)[kBlocks] = out[1], (&c2)[kBlocks] = out[2],
-  (&c3)[kBlocks] = out[3];
-  for (int64_t i = 0; i < kBlocks; ++i) {
+// Word 4 i + k of `out` is word k of Philox::at(key, 0, first + i). The lanes i are independent, so
+// the loops over them become vector instructions.
+void words(uint64_t key, uint64_t first, uint32_t* __restrict out) {
+  uint32_t c0[kBlocks], c1[kBlocks], c2[kBlocks] = {}, c3[kBlocks] = {};
+  for (int i = 0; i < kBlocks; ++i) {
     const uint64_t block = first + static_cast<uint64_t>(i);
     c0[i] = static_cast<uint32_t>(block), c1[i] = static_cast<uint32_t>(block >> 32);
-    c2[i] = c3[i] = 0;
   }
   auto k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
-    for (int64_t i = 0; i < kBlocks; ++i) {
+    for (int i = 0; i < kBlocks; ++i) {
       const uint64_t a = uint64_t{0xD2511F53u} * c0[i], b = uint64_t{0xCD9E8D57u} * c2[i];
       c0[i] = static_cast<uint32_t>(b >> 32) ^ c1[i] ^ k0;
       c1[i] = static_cast<uint32_t>(b);
@@ -32,6 +30,12 @@ void words(uint64_t key, uint64_t first, uint32_t (&out)[4][kBlocks]) {
     }
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
+  }
+  for (int i = 0; i < kBlocks; ++i) {
+    out[4 * i] = c0[i];
+    out[4 * i + 1] = c1[i];
+    out[4 * i + 2] = c2[i];
+    out[4 * i + 3] = c3[i];
   }
 }
 
@@ -45,18 +49,18 @@ void dropout_cpu(Tensor& y, const Tensor& x, double drop, RandomKey key) {
     T* const out = y.mutable_data<T>();
     const int64_t n = x.numel();
     constexpr int64_t kStep = kBlocks * 4;
-    parallel_for(0, (n + kStep - 1) / kStep, 256, [&](int64_t b, int64_t e) {
-      uint32_t w[4][kBlocks];
-      for (int64_t s = b; s < e; ++s) {
-        words(key.key, static_cast<uint64_t>(s * kBlocks), w);
-        const int64_t at = s * kStep, count = std::min(kStep, n - at);
-        C factor[kStep];
-        for (int64_t i = 0; i < kBlocks; ++i)
-          for (int64_t k = 0; k < 4; ++k)
-            factor[i * 4 + k] = (w[k][i] >> 8) < threshold ? C(0) : scale;
-        // A select, not a product: dropped infinities and NaN become 0.
-        for (int64_t i = 0; i < count; ++i)
-          out[at + i] = factor[i] != 0 ? T(static_cast<C>(in[at + i]) * factor[i]) : T(C(0));
+    parallel_for(0, (n + kStep - 1) / kStep, 64, [&](int64_t b, int64_t e) {
+      uint32_t w[kStep];
+      for (int64_t i = b; i < e; ++i) {
+        words(key.key, static_cast<uint64_t>(i * kBlocks), w);
+        const int64_t count = std::min(kStep, n - i * kStep);
+        const T* const from = in + i * kStep;
+        T* const to = out + i * kStep;
+        // A select after the product: dropped infinities and NaN become 0.
+        for (int64_t j = 0; j < count; ++j) {
+          const C kept = static_cast<C>(from[j]) * scale;
+          to[j] = T((w[j] >> 8) < threshold ? C(0) : kept);
+        }
       }
     });
   });

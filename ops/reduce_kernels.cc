@@ -208,6 +208,18 @@ void cumsum_cpu(Tensor& y, const Tensor& x, Direction direction) {
     using S = std::conditional_t<is_floating(dtype_of<T>), double, int64_t>;
     const T* const p = x.data<T>();
     T* const out = y.mutable_data<T>();
+    if (cols == 1) {
+      const int64_t step = direction == Direction::forward ? 1 : -1;
+      for_rows(outer, rows, [&](int64_t a) {
+        S total = 0;
+        int64_t at = direction == Direction::forward ? a * rows : (a + 1) * rows - 1;
+        for (int64_t i = 0; i < rows; ++i, at += step) {
+          total += static_cast<S>(static_cast<Wide<T>>(p[at]));
+          out[at] = T(static_cast<Wide<T>>(total));
+        }
+      });
+      return;
+    }
     for_column_blocks(outer, rows, cols, [&](int64_t a, int64_t c0, int64_t n) {
       S total[kColumns] = {};
       for (int64_t i = 0; i < rows; ++i) {
