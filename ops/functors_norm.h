@@ -15,6 +15,16 @@ struct Scaled {
     return static_cast<T>(factor) * a;
   }
 };
+/// a + number
+struct AddNumber {
+  static constexpr const char* name = "add_number";
+  static constexpr int arity = 1;
+  double number = 0;
+  template <class T>
+  TENUN_HD T operator()(T a) const {
+    return a + static_cast<T>(number);
+  }
+};
 /// factor a b
 struct TimesBy {
   static constexpr const char* name = "times_by";
