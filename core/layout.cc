@@ -43,15 +43,16 @@ Layout::Layout(const Shape& s) : shape(s), strides(Shape::filled(s.size(), 1)) {
   for (int i = s.size() - 1; i >= 0; --i) {
     check<ShapeError>(s[i] >= 0, "shape", "negative size in {}", s.str());
     strides[i] = stride;
-    stride *= std::max<int64_t>(s[i], 1);
+    check<ShapeError>(!__builtin_mul_overflow(stride, std::max<int64_t>(s[i], 1), &stride), "shape",
+                      "{} has too many elements", s.str());
   }
-  (void)s.numel();  // throws where the product overflows
 }
 
 bool Layout::contiguous() const {
+  for (const int64_t n : shape)
+    if (n == 0) return true;
   int64_t stride = 1;
   for (int i = shape.size() - 1; i >= 0; --i) {
-    if (shape[i] == 0) return true;
     if (shape[i] != 1 && strides[i] != stride) return false;
     stride *= shape[i];
   }
@@ -82,10 +83,11 @@ Layout Layout::slice(int axis, int64_t from, int64_t to, int64_t step) const {
   if (to < 0) to += n;
   check(from >= 0 && from <= to && to <= n, "slice", "range [{}, {}) is outside axis {} of {}",
         from, to, a, shape.str());
+  step = std::min(step, std::max<int64_t>(n, 1));  // more is the same, and would overflow below
   Layout out = *this;
-  out.offset += from * strides[a];
   out.shape[a] = (to - from + step - 1) / step;
   out.strides[a] = strides[a] * step;
+  if (out.shape.numel() > 0) out.offset += from * strides[a];  // else it may leave the storage
   return out;
 }
 
@@ -97,10 +99,11 @@ Layout Layout::expand(const Shape& to) const {
   const int extra = to.size() - rank();
   for (int i = 0; i < to.size(); ++i) {
     const int64_t have = i < extra ? 1 : shape[i - extra];
-    check<ShapeError>(have == to[i] || have == 1, "expand", "{} cannot be expanded to {}",
-                      shape.str(), to.str());
-    out.shape.push_back(to[i]);
-    out.strides.push_back(i < extra || (have == 1 && to[i] != 1) ? 0 : strides[i - extra]);
+    const int64_t want = to[i] == -1 && i >= extra ? have : to[i];
+    check<ShapeError>(want >= 0 && (have == want || have == 1), "expand",
+                      "{} cannot be expanded to {}", shape.str(), to.str());
+    out.shape.push_back(want);
+    out.strides.push_back(i < extra || (have == 1 && want != 1) ? 0 : strides[i - extra]);
   }
   return out;
 }

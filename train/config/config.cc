@@ -21,7 +21,7 @@ void check_agreement(const RunConfig& c, ConfigProblems& problems) {
     problems.add(o.mark(argument), where + ".init_args." + argument,
                  fmt::format("{} {} does not match the denoiser's {} {}", argument, value, net_key,
                              wanted),
-                 fmt::format("set both to the same number"));
+                 "set both to the same number");
   };
   if (c.model.conditioner.is<LabelConditionerOptions>())
     differ(c.model.conditioner, "model.conditioner", "num_classes",
@@ -118,7 +118,8 @@ RunConfig load_config(const std::vector<std::string>& files,
     merge_yaml(root, std::move(one));
   }
   problems.throw_if_any();  // without the text there is nothing to check
-  for (const auto& change : overrides) apply_override(root, change, problems);
+  for (std::size_t i = 0; i < overrides.size(); ++i)
+    apply_override(root, overrides[i], problems, i);
   expand_short_forms(root);
   return build(root, std::filesystem::path(files.back()).stem().string(), problems);
 }

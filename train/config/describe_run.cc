@@ -123,7 +123,7 @@ void describe(Fields& f, DataOptions& o) {
 }
 
 void describe(Fields& f, RunConfig& o) {
-  f.add("seed_everything", o.seed_everything, "seed; true and false stand for 0",
+  f.add("seed_everything", o.seed_everything, "seed of everything random",
         at_least(0) | rewrites({{"true", "0"}, {"false", "0"}}) | synonym("seed"));
   f.add("tags", o.tags, "names; `exp` names the run folder");
   f.add("run_dir", o.run_dir, "run folder, instead of the rule (Tenun's key)", is_path());

@@ -165,7 +165,7 @@ void read_value(Object& v, const YamlNode& n, const Rule& r, const ReadContext& 
     if (r.nullable)
       v = Object();
     else
-      c.problems.add(n.mark, c.path, fmt::format("a {} is needed here, got null", kind_name(kind)),
+      c.problems.add(n.mark, c.path, fmt::format("{} is needed here, got null", kind_phrase(kind)),
                      "leave the key out to get the default");
     return;
   }
@@ -192,8 +192,8 @@ void read_value(Object& v, const YamlNode& n, const Rule& r, const ReadContext& 
     if (const YamlEntry* e = n.find("init_args")) args = &e->value;
   }
   if (!name->is_scalar() || name->text.empty()) {
-    c.problems.add(name->mark, c.path,
-                   fmt::format("expected a {} class, got {}", kind_name(kind), name->describe()),
+    c.problems.add(name->mark, n.is_map() ? c.at("class_path").path : c.path,
+                   fmt::format("expected {} class, got {}", kind_phrase(kind), name->describe()),
                    "write class_path: package.module.Class");
     return;
   }

@@ -1,6 +1,9 @@
 // Text generated from the registry: docs/config.md and the starter configuration.
 #include <fmt/core.h>
 
+#include <functional>
+#include <vector>
+
 #include "tenun/train/config/config.h"
 #include "tenun/train/config/describe.h"
 
@@ -91,6 +94,34 @@ void section(std::string& out, const Fields& fields) {
   out += ignored_text(fields);
 }
 
+/// The settings of a class; where an earlier class has the same keys, only what differs from it.
+void class_section(std::string& out, const ClassInfo& info, std::vector<Object>& seen) {
+  Object object(info);
+  const auto names = [](Object& o) {
+    std::string all;
+    const Fields fields = o.fields();
+    for (const auto& f : fields.all()) all += f.name + ",";
+    return all;
+  };
+  for (Object& other : seen) {
+    if (names(object).empty() || names(object) != names(other)) continue;
+    out += fmt::format("Settings as `{}`", other.info().short_name());
+    std::string changes;
+    const Fields mine = object.fields();
+    const Fields theirs = other.fields();
+    for (std::size_t i = 0; i < mine.all().size(); ++i) {
+      const Field& f = mine.all()[i];
+      if (!f.stored || same_content(f.write(), theirs.all()[i].write())) continue;
+      changes += fmt::format("{} `{}: {}`", changes.empty() ? "" : ",", f.name,
+                             inline_text(f.write()));
+    }
+    out += changes.empty() ? ".\n" : ", with" + changes + ".\n";
+    return;
+  }
+  section(out, object.fields());
+  seen.push_back(object);
+}
+
 std::string first_upper(std::string text) {
   if (!text.empty() && text[0] >= 'a' && text[0] <= 'z') text[0] = static_cast<char>(text[0] - 32);
   return text;
@@ -119,26 +150,31 @@ they are; keys marked "Tenun's" are additions.
 - **Errors** are all reported at once as `file:line:column: message; hint`.
 )";
 
-/// One commented line per key, values at their defaults.
+/// One `key: value  # meaning` line per shown key.
 void starter_lines(std::string& out, const Fields& fields, int indent,
                    const std::vector<std::string>& shown) {
   const std::string pad(static_cast<std::size_t>(indent), ' ');
   for (const auto& name : shown) {
     const Field* f = fields.find(name);
-    if (f == nullptr || !f->stored) continue;
+    if (f == nullptr) continue;
     const std::string line = fmt::format("{}{}: {}", pad, name, inline_text(f->write()));
-    out += fmt::format("{:<36}# {}\n", line, meaning(*f));
+    out += fmt::format("{:<37} # {}\n", line, f->doc);
   }
 }
 
-void starter_object(std::string& out, const std::string& key, Object object,
-                    const std::vector<std::string>& shown, int indent = 2) {
+/// An object with some of its arguments; `head` is "optimizer:" or "-".
+void starter_object(std::string& out, int indent, const std::string& head, Object object,
+                    const std::vector<std::string>& shown) {
   const std::string pad(static_cast<std::size_t>(indent), ' ');
-  out += fmt::format("{}{}:{}# {}\n", pad, key, std::string(2, ' '), object.info().doc);
-  out += fmt::format("{}  class_path: {}\n", pad, object.class_path());
-  if (shown.empty()) return;
-  out += pad + "  init_args:\n";
+  out += fmt::format("{}{}  # {}\n", pad, head, object.info().doc);
+  out += fmt::format("{}  class_path: {}\n{}  init_args:\n", pad, object.class_path(), pad);
   starter_lines(out, object.fields(), indent + 4, shown);
+}
+
+template <class T>
+Object changed(Object object, const std::function<void(T&)>& change) {
+  change(object.as<T>());
+  return object;
 }
 
 }  // namespace
@@ -149,7 +185,6 @@ std::string config_reference_markdown() {
   Fields top;
   describe(top, config);
   out += "\n## Top level\n";
-  Fields flat = top;
   std::string rows;
   for (const char* part : {"trainer", "model", "data"}) {
     Fields inner;
@@ -165,14 +200,14 @@ std::string config_reference_markdown() {
   out += ignored_text(top) + rows;
   for (const ClassKind kind : kKinds) {
     out += fmt::format("\n## Classes: {}\n", kind_name(kind));
+    std::vector<Object> seen;
     for (const auto& info : ClassRegistry::instance().all()) {
       if (info.kind != kind) continue;
       out += fmt::format("\n### `{}`\n\n`{}`: {}.\n", info.short_name(), info.path, info.doc);
       if (!info.unavailable.empty())
         out += fmt::format("Known, but not in this build: {}.\n", info.unavailable);
       if (!info.notice.empty()) out += info.notice + ".\n";
-      Object object(info);
-      section(out, object.fields());
+      class_section(out, info, seen);
     }
   }
   return out;
@@ -181,69 +216,78 @@ std::string config_reference_markdown() {
 std::string starter_config_yaml() {
   std::string out =
       "# A configuration to start from. Every key is explained in docs/config.md; what is left out\n"
-      "# has its default. Try:  tenun train -c this.yaml --trainer.max_steps=100\n\n";
+      "# has its default. Try:  tenun train -c FILE --trainer.max_steps=100\n\n";
   RunConfig config;
-  Fields top;
-  describe(top, config);
-  starter_lines(out, top, 0, {"seed_everything"});
-  out += "tags:\n  exp: first\n\ntrainer:\n";
   config.trainer.max_steps = 2000;
-  Fields trainer;
+  config.data.train_batch_size = 32;
+  config.data.train_num_workers = 2;
+  JiTOptions net;
+  net.input_size = 64, net.patch_size = 4, net.hidden_size = 192, net.depth = 6, net.num_heads = 3;
+  net.num_classes = 4, net.bottleneck_dim = 48, net.in_context_len = 8, net.in_context_start = 2;
+  net.attention.method = "sla2";
+  net.attention.block_q = net.attention.block_k = 16;
+  net.attention.topk_ratio = 0.25;
+  Fields top, trainer, attention, loading;
+  describe(top, config);
   describe(trainer, config.trainer);
+  describe(attention, net.attention);
+  describe(loading, config.data);
+
+  starter_lines(out, top, 0, {"seed_everything"});
+  out += "tags:\n  exp: first                          # names the run folder\n\ntrainer:\n";
   starter_lines(out, trainer, 2,
                 {"accelerator", "precision", "max_steps", "accumulate_grad_batches",
                  "gradient_clip_val", "log_every_n_steps"});
   out += "  callbacks:\n";
-  Object checkpoint = make_object("model_checkpoint.CheckpointHook", ClassKind::callback);
-  checkpoint.as<CheckpointOptions>().every_n_train_steps = 500;
-  checkpoint.as<CheckpointOptions>().save_last = true;
-  std::string item;
-  starter_object(item, "-", checkpoint, {"every_n_train_steps", "save_top_k", "save_last"}, 4);
-  item.replace(item.find("-:"), 2, "- ");
-  const auto comment = item.find("- ");
-  const auto end = item.find('\n');
-  const std::string doc = item.substr(comment + 2, end - comment - 2);
-  out += "    -" + doc + item.substr(end);
-  Object net = make_object("JiT.JiT", ClassKind::denoiser);
-  auto& jit = net.as<JiTOptions>();
-  jit.input_size = 64, jit.patch_size = 4, jit.hidden_size = 192, jit.depth = 6, jit.num_heads = 3;
-  jit.num_classes = 4, jit.in_context_len = 8, jit.in_context_start = 2, jit.bottleneck_dim = 48;
+  starter_object(out, 4, "-",
+                 changed<CheckpointOptions>(
+                     make_object("model_checkpoint.CheckpointHook", ClassKind::callback),
+                     [](CheckpointOptions& o) { o.every_n_train_steps = 500, o.save_last = true; }),
+                 {"every_n_train_steps", "save_top_k", "save_last"});
+  starter_object(out, 4, "-", make_object("callbacks.SampleGrid", ClassKind::callback),
+                 {"every_n_steps", "num_samples"});
+
   out += "\nmodel:\n";
-  starter_object(out, "denoiser", net,
+  starter_object(out, 2, "denoiser:",
+                 changed<JiTOptions>(make_object("JiT.JiT", ClassKind::denoiser),
+                                     [&](JiTOptions& o) { o = net; }),
                  {"input_size", "patch_size", "hidden_size", "depth", "num_heads", "num_classes",
                   "bottleneck_dim", "in_context_len", "in_context_start"});
   out += "      attention:\n";
-  jit.attention.method = "sla2";
-  jit.attention.block_q = jit.attention.block_k = 16;
-  jit.attention.topk_ratio = 0.25;
-  Fields attention;
-  describe(attention, jit.attention);
   starter_lines(out, attention, 8, {"method", "block_q", "block_k", "topk_ratio"});
-  starter_object(out, "diffusion_trainer", config.model.diffusion_trainer,
+  starter_object(out, 2, "diffusion_trainer:", config.model.diffusion_trainer,
                  {"lognorm_t", "P_mean", "P_std", "null_condition_p"});
-  auto sampler = config.model.diffusion_sampler;
-  sampler.as<HeunSamplerOptions>().num_steps = 50;
-  sampler.as<HeunSamplerOptions>().exact_henu = true;
-  starter_object(out, "diffusion_sampler", sampler,
+  starter_object(out, 2, "diffusion_sampler:",
+                 changed<HeunSamplerOptions>(config.model.diffusion_sampler,
+                                             [](HeunSamplerOptions& o) {
+                                               o.num_steps = 50, o.guidance = 2.0;
+                                               o.exact_henu = true;
+                                             }),
                  {"num_steps", "guidance", "guidance_interval_min", "guidance_interval_max",
                   "exact_henu"});
-  auto ema = config.model.ema_tracker;
-  ema.as<EmaOptions>().decay = 0.995;
-  starter_object(out, "ema_tracker", ema, {"decay", "warmup"});
-  auto adamw = config.model.optimizer;
-  adamw.as<AdamWOptions>().lr = 3e-4;
-  adamw.as<AdamWOptions>().weight_decay = 0.0;
-  starter_object(out, "optimizer", adamw, {"lr", "betas", "weight_decay"});
+  starter_object(out, 2, "ema_tracker:",
+                 changed<EmaOptions>(config.model.ema_tracker,
+                                     [](EmaOptions& o) { o.decay = 0.995, o.warmup = true; }),
+                 {"decay", "warmup"});
+  starter_object(out, 2, "optimizer:",
+                 changed<AdamWOptions>(config.model.optimizer,
+                                       [](AdamWOptions& o) { o.lr = 3e-4, o.weight_decay = 0; }),
+                 {"lr", "betas", "weight_decay"});
+
   out += "\ndata:\n";
-  Object batik = make_object("data.BatikDataset", ClassKind::dataset);
-  auto& data = batik.as<BatikDatasetOptions>();
-  data.classes = {"kawung", "parang", "megamendung", "ceplok"};
-  data.resolution = 64;
-  starter_object(out, "train_dataset", batik, {"classes", "num_per_class", "resolution", "seed"});
-  config.data.train_batch_size = 32;
-  config.data.train_num_workers = 2;
-  Fields loading;
-  describe(loading, config.data);
+  starter_object(out, 2, "train_dataset:",
+                 changed<BatikDatasetOptions>(
+                     make_object("data.BatikDataset", ClassKind::dataset),
+                     [](BatikDatasetOptions& o) {
+                       o.classes = {"ceplok", "kawung", "megamendung", "parang"};
+                       o.resolution = 64;
+                     }),
+                 {"classes", "num_per_class", "resolution", "seed"});
+  out +=
+      "  # Your own images, one folder per class (delete the lines above):\n"
+      "  # train_dataset:\n"
+      "  #   class_path: src.data.dataset.imagenet.PixImageNet\n"
+      "  #   init_args: {root: path/to/images, resolution: 64, random_flip: true}\n";
   starter_lines(out, loading, 2, {"train_batch_size", "train_num_workers"});
   return out;
 }

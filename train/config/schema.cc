@@ -140,6 +140,12 @@ void Fields::read(const YamlNode& map, const ReadContext& c) const {
     field->read(entry.value, c.at(entry.key));
   }
   for (const auto& field : fields_) {
+    const bool section = field.nested && field.objects;
+    if (section && std::find(seen.begin(), seen.end(), &field) == seen.end()) {
+      YamlNode none = YamlNode::map();  // a section left out may still lack something
+      none.mark = map.mark;
+      field.read(none, c.at(field.name));
+    }
     if (!field.rule.required || std::find(seen.begin(), seen.end(), &field) != seen.end()) continue;
     c.problems.add(map.mark, c.at(field.name).path,
                    fmt::format("missing required key '{}' in {}", field.name, where),

@@ -245,7 +245,8 @@ class Fields {
   /// Checked after the struct has been read without problems.
   void check(std::function<std::optional<Complaint>()> rule) { checks_.push_back(std::move(rule)); }
 
-  [[nodiscard]] const std::vector<Field>& all() const { return fields_; }
+  [[nodiscard]] const std::vector<Field>& all() const& { return fields_; }
+  const std::vector<Field>& all() && = delete;  // it would dangle
   [[nodiscard]] const Field* find(std::string_view name) const;
 
   /// Reads a map into the described members. `where` names the map in messages.

@@ -87,7 +87,9 @@ void merge_yaml(YamlNode& target, YamlNode over);
 /// parse_yaml does it; after overrides it is due again.
 void expand_short_forms(YamlNode& node);
 
-void apply_override(YamlNode& root, const Override& change, ConfigProblems& problems);
+/// `number` orders the problems of several overrides.
+void apply_override(YamlNode& root, const Override& change, ConfigProblems& problems,
+                    std::size_t number = 0);
 
 /// Block style, two spaces, strings quoted only where they must be.
 [[nodiscard]] std::string to_yaml(const YamlNode& node);

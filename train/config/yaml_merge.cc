@@ -290,10 +290,11 @@ std::vector<Override> parse_overrides(const std::vector<std::string>& arguments)
   return out;
 }
 
-void apply_override(YamlNode& root, const Override& change, ConfigProblems& problems) {
+void apply_override(YamlNode& root, const Override& change, ConfigProblems& problems,
+                    std::size_t number) {
   auto source = std::make_shared<ConfigSource>();
   source->name = change.flag;
-  source->order = static_cast<std::size_t>(1) << 32;
+  source->order = (static_cast<std::size_t>(1) << 32) + number;  // after every file
   source->is_flag = true;
   const Mark mark{source, 0, 0};
   const auto path = split_path(change.key);
