@@ -24,13 +24,27 @@ size_t edit_distance(const std::string& a, const std::string& b) {
   return row[b.size()];
 }
 
+// Losses, optimizers and samplers; apart from the ops, because they sit above them.
+const OpTable& upper_table() {
+  static const OpTable table = [] {
+    OpTable t;
+    add_train_ops(t);
+    return t;
+  }();
+  return table;
+}
+
 }  // namespace
 
-const OpDef* find_op(const std::string& name) { return op_table().find(name); }
+const OpDef* find_op(const std::string& name) {
+  const OpDef* d = op_table().find(name);
+  return d != nullptr ? d : upper_table().find(name);
+}
 
 std::vector<const OpDef*> all_ops() {
   std::vector<const OpDef*> all;
-  for (const OpDef& d : op_table().all()) all.push_back(&d);
+  for (const OpTable* t : {&op_table(), &upper_table()})
+    for (const OpDef& d : t->all()) all.push_back(&d);
   std::sort(all.begin(), all.end(),
             [](const OpDef* a, const OpDef* b) { return a->name < b->name; });
   return all;

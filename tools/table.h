@@ -8,6 +8,9 @@
 
 namespace tenun::tools {
 
+/// Adds losses, optimizers, EMA and samplers.
+void add_train_ops(OpTable& table);
+
 [[nodiscard]] const OpDef* find_op(const std::string& name);
 [[nodiscard]] std::vector<const OpDef*> all_ops();
 /// "; did you mean 'x'?" for the nearest of the names, or nothing.
