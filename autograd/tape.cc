@@ -59,7 +59,7 @@ void run_hooks(Slot& slot, Tensor& grad) {
   for (const auto& hook : slot.hooks)
     if (Tensor other = hook(grad); other.defined()) {
       check<AutogradError>(other.shape() == grad.shape() && other.dtype() == grad.dtype(), "hook",
-                           "returned {} for a gradient {}", other.describe(), grad.describe());
+                           "returned {} for a gradient {}", other, grad);
       grad = std::move(other);
     }
 }
@@ -72,12 +72,12 @@ void detail::check_finite(const char* op, const char* what, std::span<const Tens
   for (size_t i = 0; i < tensors.size(); ++i)
     check<AutogradError>(!tensors[i].defined() || tensors[i].all_finite(), op,
                          "produced a NaN or infinity in {} {} ({}); it is the first op to do so",
-                         what, i, tensors[i].describe());
+                         what, i, tensors[i]);
 }
 
 Var Var::parameter(Tensor value) {
   check<DTypeError>(is_floating(value.dtype()), "parameter",
-                    "needs a floating-point tensor, got {}", value.describe());
+                    "needs a floating-point tensor, got {}", value);
   auto slot = std::make_shared<Slot>();
   slot->leaf = true;
   return with_slot(std::move(value), std::move(slot));
@@ -97,7 +97,7 @@ void Var::zero_grad() {
 void Var::set_grad(Tensor g) {
   check<AutogradError>(slot_ != nullptr, "set_grad", "the variable is a constant");
   check<ShapeError>(!g.defined() || (g.shape() == shape() && g.dtype() == dtype()), "set_grad",
-                    "{} for a variable {}", g.describe(), value_.describe());
+                    "{} for a variable {}", g, value_);
   slot_->grad = std::move(g);
 }
 void Var::on_grad(std::function<Tensor(const Tensor&)> hook) {
@@ -117,7 +117,7 @@ const Tensor& Saved::get() const {
       tensor_.version() == version_, t_backward_op,
       "a tensor saved for its backward pass ({}) was overwritten after the forward pass; clone it "
       "before writing, or write after backward",
-      tensor_.describe());
+      tensor_);
   return tensor_;
 }
 
@@ -230,8 +230,8 @@ void Tape::walk(Pass& pass) {
         continue;
       if (end.slot->leaf && t_chosen != nullptr && !t_chosen->contains(end.slot.get())) continue;
       check<AutogradError>(dx[i].shape() == end.shape && dx[i].dtype() == end.dtype, name,
-                           "its backward made {} as gradient of input {}, which is {}{}",
-                           dx[i].describe(), i, tenun::name(end.dtype), end.shape.str());
+                           "its backward made {} as gradient of input {}, which is {}{}", dx[i], i,
+                           tenun::name(end.dtype), end.shape);
       if (end.slot->leaf)
         accumulate_leaf(end.slot->grad, std::move(dx[i]));
       else
@@ -250,7 +250,7 @@ void Tape::backward(const Var& loss, const Tensor& seed) {
   check<AutogradError>(recorded(loss) || (loss.requires_grad() && loss.is_leaf()), "backward", "{}",
                        kForeign);
   check<ShapeError>(seed.defined() || loss.numel() == 1, "backward",
-                    "a loss {} that is not a scalar needs a seed", loss.value().describe());
+                    "a loss {} that is not a scalar needs a seed", loss.value());
   const Tensor start =
       seed.defined() ? seed : Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());
   backward_all({&loss, 1}, {&start, 1});
@@ -261,7 +261,7 @@ void Tape::backward_all(std::span<const Var> results, std::span<const Tensor> se
     if (!results[i].requires_grad() || !seeds[i].defined()) continue;
     check<ShapeError>(
         seeds[i].shape() == results[i].shape() && seeds[i].dtype() == results[i].dtype(),
-        "backward", "seed {} for a result {}", seeds[i].describe(), results[i].value().describe());
+        "backward", "seed {} for a result {}", seeds[i], results[i].value());
     if (results[i].is_leaf())
       accumulate_leaf(results[i].slot()->grad, seeds[i]);
     else
@@ -311,8 +311,7 @@ std::vector<Tensor> Tape::gradients(std::span<const Var> losses, std::span<const
     }
   } held;
   for (const Var& v : inputs) {
-    check<AutogradError>(v.requires_grad(), "gradients", "an input ({}) is a constant",
-                         v.value().describe());
+    check<AutogradError>(v.requires_grad(), "gradients", "an input ({}) is a constant", v.value());
     pass.chosen[v.slot().get()] = {};
     if (v.is_leaf() && !held.grads.contains(v.slot()))
       held.grads[v.slot()] = std::exchange(v.slot()->grad, {});
@@ -324,11 +323,10 @@ std::vector<Tensor> Tape::gradients(std::span<const Var> losses, std::span<const
                          "{}", kForeign);
     const bool given = !seeds.empty() && seeds[i].defined();
     check<ShapeError>(given || loss.numel() == 1, "gradients",
-                      "a loss {} that is not a scalar needs a seed", loss.value().describe());
+                      "a loss {} that is not a scalar needs a seed", loss.value());
     starts.push_back(given ? seeds[i] : Tensor::full(loss.shape(), 1, loss.dtype(), loss.device()));
     check<ShapeError>(starts[i].shape() == loss.shape() && starts[i].dtype() == loss.dtype(),
-                      "gradients", "seed {} for a loss {}", starts[i].describe(),
-                      loss.value().describe());
+                      "gradients", "seed {} for a loss {}", starts[i], loss.value());
   }
   for (size_t i = 0; i < losses.size(); ++i)
     if (!losses[i].is_leaf() || pass.chosen.contains(losses[i].slot().get()))

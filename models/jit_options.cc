@@ -41,9 +41,7 @@ JiTOptions jit_preset(char size, std::int64_t patch) {
   o.patch_size = patch;
   o.input_size = 16 * patch;
   switch (size) {
-    case 'B':
-      o.depth = 12, o.hidden_size = 768, o.num_heads = 12, o.in_context_start = 4;
-      return o;
+    case 'B': o.depth = 12, o.hidden_size = 768, o.num_heads = 12, o.in_context_start = 4; return o;
     case 'L':
       o.depth = 24, o.hidden_size = 1024, o.num_heads = 16, o.in_context_start = 8;
       return o;
@@ -51,8 +49,7 @@ JiTOptions jit_preset(char size, std::int64_t patch) {
       o.depth = 32, o.hidden_size = 1280, o.num_heads = 16, o.in_context_start = 10;
       o.bottleneck_dim = 256;
       return o;
-    default:
-      fail("jit_preset", "size must be B, L or H, got '{}'", size);
+    default: fail("jit_preset", "size must be B, L or H, got '{}'", size);
   }
 }
 

@@ -15,6 +15,16 @@ struct Scaled {
     return static_cast<T>(factor) * a;
   }
 };
+/// a + number
+struct AddNumber {
+  static constexpr const char* name = "add_number";
+  static constexpr int arity = 1;
+  double number = 0;
+  template <class T>
+  TENUN_HD T operator()(T a) const {
+    return a + static_cast<T>(number);
+  }
+};
 /// factor a b
 struct TimesBy {
   static constexpr const char* name = "times_by";
@@ -115,6 +125,26 @@ struct AbsoluteErrorGrad {
   template <class T>
   TENUN_HD T operator()(T p, T t, T dy) const {
     return p > t ? dy : p < t ? -dy : T(0);
+  }
+};
+/// cos(t f), sin(t f) or 0 where kind is 0, 1 or 2
+struct Wave {
+  static constexpr const char* name = "wave";
+  static constexpr int arity = 3;
+  template <class T>
+  TENUN_HD T operator()(T t, T f, T kind) const {
+    return kind == T(0) ? std::cos(t * f) : kind == T(1) ? std::sin(t * f) : T(0);
+  }
+};
+/// dy times the slope of that in t
+struct WaveGrad {
+  static constexpr const char* name = "wave_backward";
+  static constexpr int arity = 4;
+  template <class T>
+  TENUN_HD T operator()(T dy, T t, T f, T kind) const {
+    return kind == T(0)   ? -dy * f * std::sin(t * f)
+           : kind == T(1) ? dy * f * std::cos(t * f)
+                          : T(0);
   }
 };
 

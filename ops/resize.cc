@@ -44,8 +44,11 @@ void add_antialiased(AxisTable& table, double centre, double step, const ResizeO
     w.push_back(kernel_at((static_cast<double>(j) + 0.5 - centre) / stretch, o));
     sum += w.back();
   }
-  if (sum != 0)
-    for (double& v : w) v /= sum;
+  if (sum == 0) {  // a given scale may point outside of the image: the border pixel
+    table.add(low, {1.0});
+    return;
+  }
+  for (double& v : w) v /= sum;
   table.add(low, w);
 }
 

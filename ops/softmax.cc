@@ -12,10 +12,10 @@ namespace {
 
 using namespace detail;
 
-// y[i] = exp(x[i] - shift); the sum of y.
+// y[i] = exp(x[i] - shift), x <= shift; the sum of y.
 template <class C>
 C exp_row(C* __restrict y, const C* __restrict x, C shift, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = math::exp(x[i] - shift);
+  for (int64_t i = 0; i < n; ++i) y[i] = math::exp_below_zero(x[i] - shift);
   return lane_sum<C>(n, [y](int64_t i) { return y[i]; });
 }
 

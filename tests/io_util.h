@@ -2,7 +2,6 @@
 #pragma once
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <span>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "tenun/core/error.h"
+#include "tenun/core/image.h"
 
 namespace tenun::test {
 
@@ -42,10 +42,12 @@ class TempDir {
 
 /// A file or folder below tests/golden/io.
 inline std::string fixture(const std::string& name) {
-  const char* root = std::getenv("TENUN_TEST_DATA");
-  const auto folder = root != nullptr ? std::filesystem::path(root)
-                                      : std::filesystem::path(__FILE__).parent_path() / "golden";
-  return folder / "io" / name;
+#ifdef TENUN_SOURCE_DIR
+  const std::filesystem::path tests = TENUN_SOURCE_DIR "/tests";
+#else
+  const auto tests = std::filesystem::path(__FILE__).parent_path();
+#endif
+  return tests / "golden" / "io" / name;
 }
 
 inline std::string slurp(const std::string& path) {
@@ -73,6 +75,17 @@ std::string error_of(F&& f) {
 }
 inline bool contains(const std::string& text, std::string_view part) {
   return text.find(part) != std::string::npos;
+}
+
+/// A colourful picture of the given size, the same at every call.
+inline Image picture(int w, int h, int phase = 0) {
+  Image im(w, h);
+  for (int y = 0; y < h; ++y)
+    for (int x = 0; x < w; ++x)
+      for (int k = 0; k < 3; ++k)
+        im.at(x, y)[k] = static_cast<uint8_t>(
+            (x * (3 + k) + y * (7 - 2 * k) + phase + (x * y) % (11 + k)) & 255);
+  return im;
 }
 
 }  // namespace tenun::test

@@ -41,14 +41,14 @@ std::vector<std::string> records(const std::string& file) {
 
 }  // namespace
 
-TEST_SUITE("core_io_tfevents") {
+TEST_SUITE("core_io_metrics") {
   TEST_CASE("CRC-32C known answers") {
     CHECK(crc32c("123456789") == 0xe3069283u);
     CHECK(crc32c("") == 0);
     CHECK(crc32c(std::string(32, '\0')) == 0x8a9136aau);  // RFC 3720, B.4
   }
 
-  TEST_CASE("scalars and images") {
+  TEST_CASE("tfevents: scalars and images") {
     const TempDir dir;
     std::string path;
     {
@@ -80,13 +80,10 @@ TEST_SUITE("core_io_tfevents") {
     CHECK(int{decode_image(bytes(png)).at(1, 1)[2]} == 200);
   }
 
-  TEST_CASE("a folder that cannot be made") {
+  TEST_CASE("tfevents: a folder that cannot be made") {
     CHECK(contains(error_of([] { EventWriter w("/proc/none/logs"); }), "cannot create the folder"));
   }
-}
-
-TEST_SUITE("core_io_jsonl") {
-  TEST_CASE("rows, numbers that are not finite, resume") {
+  TEST_CASE("jsonl: rows, numbers that are not finite, resume") {
     const TempDir dir;
     const std::string path = dir / "metrics.jsonl";
     {
@@ -114,7 +111,7 @@ TEST_SUITE("core_io_jsonl") {
     CHECK(slurp(path) == head + one + two + "{\"step\":3}\n");
   }
 
-  TEST_CASE("an incomplete line is removed") {
+  TEST_CASE("jsonl: an incomplete line is removed") {
     const TempDir dir;
     const std::string path = dir / "m.jsonl";
     spill(path, "{\"version\":1}\n{\"step\":1}\n{\"step\":2,\"lo");
@@ -130,7 +127,7 @@ TEST_SUITE("core_io_jsonl") {
     CHECK(slurp(path) == "{\"h\":1}\n");
   }
 
-  TEST_CASE("errors") {
+  TEST_CASE("jsonl: errors") {
     CHECK(contains(error_of([] { JsonlWriter w("/none/m.jsonl", Json::object()); }),
                    "/none/m.jsonl: cannot open for writing"));
     const TempDir dir;

@@ -31,12 +31,15 @@ Canvas cracks(int size, const Rng& base, float amount) {
   Rng rng = base.fork(1);
   // Cloth is crumpled along one or two folds; most cracks follow them.
   const float fold = rng.uniform(0, kPi), second = fold + rng.uniform(0.9f, 1.9f);
-  const int n = static_cast<int>(amount * rng.uniform(7, 26));
+  // Now and then brittle wax: many more cracks, and finer ones.
+  const bool brittle = rng.chance(0.3f);
+  const int n = static_cast<int>(amount * (brittle ? rng.uniform(40, 70) : rng.uniform(10, 28)));
+  const float width = brittle ? 0.0023f : 0.0032f;
   for (int i = 0; i < n; ++i) {
     const Vec2 from{rng.uniform(-0.6f, 0.6f), rng.uniform(-0.6f, 0.6f)};
     const float heading = (rng.chance(0.65f) ? fold : second) + rng.uniform(-0.45f, 0.45f);
     const float reach = 0.08f + 0.75f * rng.uniform() * rng.uniform();
-    crack(pen, rng.fork(i, 99), from, heading, reach, rng.uniform(0.0016f, 0.0042f), 2);
+    crack(pen, rng.fork(i, 99), from, heading, reach, width * rng.uniform(0.5f, 1.35f), 2);
   }
   return canvas;
 }
@@ -148,7 +151,7 @@ Image finish(const Canvas& drawing, const Rng& rng, const Finish& how) {
           sample(drawing, {static_cast<float>(x) + slow * (sx[i] - 0.5f) + fast * (fx[i] - 0.5f),
                            static_cast<float>(y) + slow * (sy[i] - 0.5f) + fast * (fy[i] - 0.5f)});
       const float vein = wax.at(x, y).r;
-      if (vein > 0) c = mix(c, how.crack, 0.85f * vein * smoothstep(0.3f, 0.75f, luminance(c)));
+      if (vein > 0) c = mix(c, how.crack, 0.85f * vein * smoothstep(0.12f, 0.7f, luminance(c)));
       const float shade = 1 + depth * (wet[i] - 0.5f) + 0.05f * (spots[i] - 0.5f) +
                           0.05f * (yarn[i] - 0.5f) + weft_thread * warp_threads[i];
       const auto byte = [&](float value) {

@@ -52,7 +52,7 @@ void ukel(const Pen& pen, float size, float width, Color ink) {
 }
 
 void truntum(const Pen& pen, float size, Color ink) {
-  const Path petals = around(8, petal(0.36f * size, 0.16f * size));
+  const Path petals = around(8, petal(0.29f * size, 0.13f * size));
   lattice(pen, {size, 0}, {0.5f * size, 0.6f * size}, 0.4f * size, [&](const Pen& cell, int, int) {
     cell.fill(petals, ink);
     cell.dot({0.25f * size, 0.3f * size}, 0.035f * size, ink);

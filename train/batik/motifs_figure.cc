@@ -233,6 +233,9 @@ void draw_lasem(const Pen& cloth, Rng rng, const Dyes& dyes) {
         Vec2{-0.34f, 0.2f}, {-0.12f, 0.06f}, {0.08f, 0.1f}, {0.3f, -0.08f}};
     vine(shoot, way, 7, 0.16f, leafage, dyes.line, part);
     tendril(shoot.at(way[3]), 0.14f, 0.018f, dyes.line);
+    for (int k = 0; k < 5; ++k)
+      veined_leaf(shoot.at({0, 0.02f}).turned(0.5f + 1.26f * static_cast<float>(k)).at({0.11f, 0}),
+                  0.15f, 0.075f, 0.03f, leafage);
     blossom(shoot.at({0, 0.02f}).turned(part.uniform(0, 1)).scaled(0.15f), 6 + part.below(3), 0.8f,
             0.12f, dyes.main, mix(dyes.main, dyes.wax, 0.5f), dyes.line, dyes.second);
     blossom(shoot.at({-0.22f, 0.2f}).scaled(0.085f), 5, 0.85f, 0.1f, dyes.second, dyes.wax,

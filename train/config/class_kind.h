@@ -1,5 +1,6 @@
 // What a class of the configuration can be used as.
 #pragma once
+#include <string>
 
 namespace tenun {
 
@@ -25,6 +26,8 @@ enum class ClassKind {
 
 /// "sampler", "learning rate schedule" ...
 [[nodiscard]] const char* kind_name(ClassKind kind);
+/// "a sampler", "an optimizer" ...
+[[nodiscard]] std::string kind_phrase(ClassKind kind);
 /// True for kinds that name functions: written as a bare dotted string.
 [[nodiscard]] bool is_function_kind(ClassKind kind);
 

@@ -1,19 +1,25 @@
 // Text generated from the registry: docs/config.md and the starter configuration.
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <functional>
+#include <vector>
+
 #include "tenun/train/config/config.h"
 #include "tenun/train/config/describe.h"
 
 namespace tenun {
 namespace {
 
-constexpr ClassKind kKinds[] = {
-    ClassKind::denoiser,     ClassKind::trainer,     ClassKind::sampler,
-    ClassKind::optimizer,    ClassKind::lr_scheduler, ClassKind::callback,
-    ClassKind::logger,       ClassKind::dataset,     ClassKind::conditioner,
-    ClassKind::vae,          ClassKind::encoder,     ClassKind::plugin,
-    ClassKind::scheduler,    ClassKind::guidance_fn, ClassKind::step_fn,
-    ClassKind::loss_weight_fn, ClassKind::lms_transform_fn};
+constexpr ClassKind kKinds[] = {ClassKind::denoiser,        ClassKind::trainer,
+                                ClassKind::sampler,         ClassKind::optimizer,
+                                ClassKind::lr_scheduler,    ClassKind::callback,
+                                ClassKind::logger,          ClassKind::dataset,
+                                ClassKind::conditioner,     ClassKind::vae,
+                                ClassKind::encoder,         ClassKind::plugin,
+                                ClassKind::scheduler,       ClassKind::guidance_fn,
+                                ClassKind::step_fn,         ClassKind::loss_weight_fn,
+                                ClassKind::lms_transform_fn};
 
 std::string escaped(const std::string& text) {
   std::string out;
@@ -52,9 +58,10 @@ std::string meaning(const Field& f) {
   return out;
 }
 
-void table(std::string& out, const Fields& fields, const std::string& prefix) {
+void table(std::string& out, const Fields& fields, const std::string& prefix,
+           const Fields* without = nullptr) {
   for (const auto& f : fields.all()) {
-    if (!f.stored) continue;
+    if (!f.stored || (without != nullptr && without->find(f.name) != nullptr)) continue;
     const std::string name = prefix + f.name;
     const bool group = f.nested && f.type == "map";
     const std::string value = f.rule.required ? "required" : group ? "" : inline_text(f.write());
@@ -69,11 +76,11 @@ void table(std::string& out, const Fields& fields, const std::string& prefix) {
 }
 
 /// Fields that are accepted without effect, grouped by the reason.
-std::string ignored_text(const Fields& fields) {
+std::string ignored_text(const Fields& fields, const Fields* without = nullptr) {
   std::string out;
   std::string reason;
   for (const auto& f : fields.all()) {
-    if (f.stored) continue;
+    if (f.stored || (without != nullptr && without->find(f.name) != nullptr)) continue;
     if (f.doc == reason) {
       out += fmt::format(", `{}`", f.name);
     } else {
@@ -84,11 +91,43 @@ std::string ignored_text(const Fields& fields) {
   return out.empty() ? "" : fmt::format("\nAccepted without effect: {} ({}).\n", out, reason);
 }
 
-void section(std::string& out, const Fields& fields) {
+void section(std::string& out, const Fields& fields, const Fields* without = nullptr) {
   std::string rows;
-  table(rows, fields, "");
-  if (!rows.empty()) out += "\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n" + rows;
-  out += ignored_text(fields);
+  table(rows, fields, "", without);
+  if (!rows.empty())
+    out += "\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n" + rows;
+  out += ignored_text(fields, without);
+}
+
+/// The settings of a class. What it shares with an earlier class is named, not repeated.
+void class_section(std::string& out, const ClassInfo& info, std::vector<Object>& seen) {
+  Object object(info);
+  const Fields mine = object.fields();
+  const ClassInfo* like = nullptr;
+  Fields shared;
+  for (Object& other : seen) {
+    const Fields theirs = other.fields();
+    const bool contained =
+        std::all_of(theirs.all().begin(), theirs.all().end(),
+                    [&](const Field& f) { return mine.find(f.name) != nullptr; });
+    if (!contained || theirs.all().size() <= shared.all().size()) continue;
+    like = &other.info();
+    shared = theirs;
+  }
+  seen.push_back(object);
+  if (like == nullptr) return section(out, mine);
+  std::string changes;
+  for (const Field& f : shared.all()) {
+    if (!f.stored) continue;
+    const YamlNode value = mine.find(f.name)->write();
+    if (same_content(value, f.write())) continue;
+    changes +=
+        fmt::format("{} `{}: {}`", changes.empty() ? ", with" : ",", f.name, inline_text(value));
+  }
+  const bool more = mine.all().size() > shared.all().size();
+  out += fmt::format("Settings as `{}`{}{}\n", like->short_name(), changes,
+                     more ? ", and these:" : ".");
+  if (more) section(out, mine, &shared);
 }
 
 std::string first_upper(std::string text) {
@@ -119,26 +158,31 @@ they are; keys marked "Tenun's" are additions.
 - **Errors** are all reported at once as `file:line:column: message; hint`.
 )";
 
-/// One commented line per key, values at their defaults.
+/// One `key: value  # meaning` line per shown key.
 void starter_lines(std::string& out, const Fields& fields, int indent,
                    const std::vector<std::string>& shown) {
   const std::string pad(static_cast<std::size_t>(indent), ' ');
   for (const auto& name : shown) {
     const Field* f = fields.find(name);
-    if (f == nullptr || !f->stored) continue;
+    if (f == nullptr) continue;
     const std::string line = fmt::format("{}{}: {}", pad, name, inline_text(f->write()));
-    out += fmt::format("{:<36}# {}\n", line, meaning(*f));
+    out += fmt::format("{:<37} # {}\n", line, f->doc);
   }
 }
 
-void starter_object(std::string& out, const std::string& key, Object object,
-                    const std::vector<std::string>& shown, int indent = 2) {
+/// An object with some of its arguments; `head` is "optimizer:" or "-".
+void starter_object(std::string& out, int indent, const std::string& head, Object object,
+                    const std::vector<std::string>& shown) {
   const std::string pad(static_cast<std::size_t>(indent), ' ');
-  out += fmt::format("{}{}:{}# {}\n", pad, key, std::string(2, ' '), object.info().doc);
-  out += fmt::format("{}  class_path: {}\n", pad, object.class_path());
-  if (shown.empty()) return;
-  out += pad + "  init_args:\n";
+  out += fmt::format("{}{}  # {}\n", pad, head, object.info().doc);
+  out += fmt::format("{}  class_path: {}\n{}  init_args:\n", pad, object.class_path(), pad);
   starter_lines(out, object.fields(), indent + 4, shown);
+}
+
+template <class T>
+Object changed(Object object, const std::function<void(T&)>& change) {
+  change(object.as<T>());
+  return object;
 }
 
 }  // namespace
@@ -149,7 +193,6 @@ std::string config_reference_markdown() {
   Fields top;
   describe(top, config);
   out += "\n## Top level\n";
-  Fields flat = top;
   std::string rows;
   for (const char* part : {"trainer", "model", "data"}) {
     Fields inner;
@@ -165,14 +208,14 @@ std::string config_reference_markdown() {
   out += ignored_text(top) + rows;
   for (const ClassKind kind : kKinds) {
     out += fmt::format("\n## Classes: {}\n", kind_name(kind));
+    std::vector<Object> seen;
     for (const auto& info : ClassRegistry::instance().all()) {
       if (info.kind != kind) continue;
       out += fmt::format("\n### `{}`\n\n`{}`: {}.\n", info.short_name(), info.path, info.doc);
       if (!info.unavailable.empty())
         out += fmt::format("Known, but not in this build: {}.\n", info.unavailable);
       if (!info.notice.empty()) out += info.notice + ".\n";
-      Object object(info);
-      section(out, object.fields());
+      class_section(out, info, seen);
     }
   }
   return out;
@@ -180,70 +223,80 @@ std::string config_reference_markdown() {
 
 std::string starter_config_yaml() {
   std::string out =
-      "# A configuration to start from. Every key is explained in docs/config.md; what is left out\n"
-      "# has its default. Try:  tenun train -c this.yaml --trainer.max_steps=100\n\n";
+      "# A configuration to start from. Every key is explained in docs/config.md; what is left "
+      "out\n"
+      "# has its default. Try:  tenun train -c FILE --trainer.max_steps=100\n\n";
   RunConfig config;
-  Fields top;
-  describe(top, config);
-  starter_lines(out, top, 0, {"seed_everything"});
-  out += "tags:\n  exp: first\n\ntrainer:\n";
   config.trainer.max_steps = 2000;
-  Fields trainer;
+  config.data.train_batch_size = 32;
+  config.data.train_num_workers = 2;
+  JiTOptions net;
+  net.input_size = 64, net.patch_size = 4, net.hidden_size = 192, net.depth = 6, net.num_heads = 3;
+  net.num_classes = 4, net.bottleneck_dim = 48, net.in_context_len = 8, net.in_context_start = 2;
+  net.attention.method = "sla2";
+  net.attention.block_q = net.attention.block_k = 16;
+  net.attention.topk_ratio = 0.25;
+  Fields top, trainer, attention, loading;
+  describe(top, config);
   describe(trainer, config.trainer);
+  describe(attention, net.attention);
+  describe(loading, config.data);
+
+  starter_lines(out, top, 0, {"seed_everything"});
+  out += "tags:\n  exp: first                          # names the run folder\n\ntrainer:\n";
   starter_lines(out, trainer, 2,
                 {"accelerator", "precision", "max_steps", "accumulate_grad_batches",
                  "gradient_clip_val", "log_every_n_steps"});
   out += "  callbacks:\n";
-  Object checkpoint = make_object("model_checkpoint.CheckpointHook", ClassKind::callback);
-  checkpoint.as<CheckpointOptions>().every_n_train_steps = 500;
-  checkpoint.as<CheckpointOptions>().save_last = true;
-  std::string item;
-  starter_object(item, "-", checkpoint, {"every_n_train_steps", "save_top_k", "save_last"}, 4);
-  item.replace(item.find("-:"), 2, "- ");
-  const auto comment = item.find("- ");
-  const auto end = item.find('\n');
-  const std::string doc = item.substr(comment + 2, end - comment - 2);
-  out += "    -" + doc + item.substr(end);
-  Object net = make_object("JiT.JiT", ClassKind::denoiser);
-  auto& jit = net.as<JiTOptions>();
-  jit.input_size = 64, jit.patch_size = 4, jit.hidden_size = 192, jit.depth = 6, jit.num_heads = 3;
-  jit.num_classes = 4, jit.in_context_len = 8, jit.in_context_start = 2, jit.bottleneck_dim = 48;
+  starter_object(out, 4, "-",
+                 changed<CheckpointOptions>(
+                     make_object("model_checkpoint.CheckpointHook", ClassKind::callback),
+                     [](CheckpointOptions& o) { o.every_n_train_steps = 500, o.save_last = true; }),
+                 {"every_n_train_steps", "save_top_k", "save_last"});
+  starter_object(out, 4, "-", make_object("callbacks.SampleGrid", ClassKind::callback),
+                 {"every_n_steps", "num_samples"});
+
   out += "\nmodel:\n";
-  starter_object(out, "denoiser", net,
+  starter_object(out, 2, "denoiser:",
+                 changed<JiTOptions>(make_object("JiT.JiT", ClassKind::denoiser),
+                                     [&](JiTOptions& o) { o = net; }),
                  {"input_size", "patch_size", "hidden_size", "depth", "num_heads", "num_classes",
                   "bottleneck_dim", "in_context_len", "in_context_start"});
   out += "      attention:\n";
-  jit.attention.method = "sla2";
-  jit.attention.block_q = jit.attention.block_k = 16;
-  jit.attention.topk_ratio = 0.25;
-  Fields attention;
-  describe(attention, jit.attention);
   starter_lines(out, attention, 8, {"method", "block_q", "block_k", "topk_ratio"});
-  starter_object(out, "diffusion_trainer", config.model.diffusion_trainer,
+  starter_object(out, 2, "diffusion_trainer:", config.model.diffusion_trainer,
                  {"lognorm_t", "P_mean", "P_std", "null_condition_p"});
-  auto sampler = config.model.diffusion_sampler;
-  sampler.as<HeunSamplerOptions>().num_steps = 50;
-  sampler.as<HeunSamplerOptions>().exact_henu = true;
-  starter_object(out, "diffusion_sampler", sampler,
-                 {"num_steps", "guidance", "guidance_interval_min", "guidance_interval_max",
-                  "exact_henu"});
-  auto ema = config.model.ema_tracker;
-  ema.as<EmaOptions>().decay = 0.995;
-  starter_object(out, "ema_tracker", ema, {"decay", "warmup"});
-  auto adamw = config.model.optimizer;
-  adamw.as<AdamWOptions>().lr = 3e-4;
-  adamw.as<AdamWOptions>().weight_decay = 0.0;
-  starter_object(out, "optimizer", adamw, {"lr", "betas", "weight_decay"});
+  starter_object(
+      out, 2, "diffusion_sampler:",
+      changed<HeunSamplerOptions>(config.model.diffusion_sampler,
+                                  [](HeunSamplerOptions& o) {
+                                    o.num_steps = 50, o.guidance = 2.0;
+                                    o.exact_henu = true;
+                                  }),
+      {"num_steps", "guidance", "guidance_interval_min", "guidance_interval_max", "exact_henu"});
+  starter_object(out, 2, "ema_tracker:",
+                 changed<EmaOptions>(config.model.ema_tracker,
+                                     [](EmaOptions& o) { o.decay = 0.995, o.warmup = true; }),
+                 {"decay", "warmup"});
+  starter_object(out, 2, "optimizer:",
+                 changed<AdamWOptions>(config.model.optimizer,
+                                       [](AdamWOptions& o) { o.lr = 3e-4, o.weight_decay = 0; }),
+                 {"lr", "betas", "weight_decay"});
+
   out += "\ndata:\n";
-  Object batik = make_object("data.BatikDataset", ClassKind::dataset);
-  auto& data = batik.as<BatikDatasetOptions>();
-  data.classes = {"kawung", "parang", "megamendung", "ceplok"};
-  data.resolution = 64;
-  starter_object(out, "train_dataset", batik, {"classes", "num_per_class", "resolution", "seed"});
-  config.data.train_batch_size = 32;
-  config.data.train_num_workers = 2;
-  Fields loading;
-  describe(loading, config.data);
+  starter_object(
+      out, 2, "train_dataset:",
+      changed<BatikDatasetOptions>(make_object("data.BatikDataset", ClassKind::dataset),
+                                   [](BatikDatasetOptions& o) {
+                                     o.classes = {"ceplok", "kawung", "megamendung", "parang"};
+                                     o.resolution = 64;
+                                   }),
+      {"classes", "num_per_class", "resolution", "seed"});
+  out +=
+      "  # Your own images, one folder per class (delete the lines above):\n"
+      "  # train_dataset:\n"
+      "  #   class_path: src.data.dataset.imagenet.PixImageNet\n"
+      "  #   init_args: {root: path/to/images, resolution: 64, random_flip: true}\n";
   starter_lines(out, loading, 2, {"train_batch_size", "train_num_workers"});
   return out;
 }

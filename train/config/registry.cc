@@ -45,11 +45,6 @@ std::string join(const std::vector<std::string>& words) {
   return out;
 }
 
-const char* article(const std::string& word) {
-  return !word.empty() && std::string_view("aeiou").find(word[0]) != std::string_view::npos ? "an"
-                                                                                           : "a";
-}
-
 }  // namespace
 
 const char* kind_name(ClassKind kind) {
@@ -73,6 +68,12 @@ const char* kind_name(ClassKind kind) {
     case ClassKind::lms_transform_fn: return "time transform";
   }
   return "class";
+}
+
+std::string kind_phrase(ClassKind kind) {
+  const std::string name = kind_name(kind);
+  const bool vowel = std::string_view("aeiou").find(name[0]) != std::string_view::npos;
+  return (vowel ? "an " : "a ") + name;
 }
 
 bool is_function_kind(ClassKind kind) {
@@ -152,17 +153,15 @@ ClassRegistry::Match ClassRegistry::find(std::string_view class_path, ClassKind 
   const std::string name(class_path);
   if (found.size() == 1) {
     if (found[0]->kind == kind) return {found[0], "", ""};
-    const std::string is = kind_name(found[0]->kind);
-    const std::string wanted = kind_name(kind);
-    return {nullptr, fmt::format("'{}' is {} {}, but {} {} is expected here", name, article(is), is,
-                                 article(wanted), wanted),
+    return {nullptr,
+            fmt::format("'{}' is {}, but {} is expected here", name, kind_phrase(found[0]->kind),
+                        kind_phrase(kind)),
             ""};
   }
   std::vector<std::string> names;
   if (found.size() > 1) {
     for (const auto* info : found) names.push_back(info->short_name());
-    return {nullptr, fmt::format("'{}' is ambiguous", name),
-            "write one of " + join(names)};
+    return {nullptr, fmt::format("'{}' is ambiguous", name), "write one of " + join(names)};
   }
   // Nothing: suggest a class of the right kind, by class name and by module.Class.
   std::vector<std::string> available;

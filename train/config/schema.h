@@ -90,7 +90,9 @@ void wrong_choice(const YamlNode& n, const std::vector<std::string>& names, cons
 
 /// A struct with a describe() of its own.
 template <class T>
-concept Described = std::is_class_v<T> && requires(Fields& f, T& t) { describe(f, t); };
+concept Described = std::is_class_v<T> && requires(Fields& f, T& t) {
+  describe(f, t);
+};
 
 // Declared before any is defined, so that they nest in every order.
 template <Described T>
@@ -245,7 +247,8 @@ class Fields {
   /// Checked after the struct has been read without problems.
   void check(std::function<std::optional<Complaint>()> rule) { checks_.push_back(std::move(rule)); }
 
-  [[nodiscard]] const std::vector<Field>& all() const { return fields_; }
+  [[nodiscard]] const std::vector<Field>& all() const& { return fields_; }
+  const std::vector<Field>& all() && = delete;  // it would dangle
   [[nodiscard]] const Field* find(std::string_view name) const;
 
   /// Reads a map into the described members. `where` names the map in messages.

@@ -4,7 +4,8 @@
 // copying), `base: other.yaml` (a path or a list, relative to the file). Rejected, with position:
 // duplicate keys, several documents, keys that are not scalars, unknown tags, cyclic aliases and
 // bases, expansions past kMaxYamlNodes. Top-level keys that begin with `x-` or `.` are dropped:
-// they are the place for anchors. `{type: Name, a: 1}` becomes `{class_path: Name, init_args: {a: 1}}`.
+// they are the place for anchors. `{type: Name, a: 1}` becomes `{class_path: Name, init_args: {a:
+// 1}}`.
 //
 //   ConfigProblems problems;
 //   YamlNode root = load_yaml("run.yaml", problems);
@@ -87,7 +88,9 @@ void merge_yaml(YamlNode& target, YamlNode over);
 /// parse_yaml does it; after overrides it is due again.
 void expand_short_forms(YamlNode& node);
 
-void apply_override(YamlNode& root, const Override& change, ConfigProblems& problems);
+/// `number` orders the problems of several overrides.
+void apply_override(YamlNode& root, const Override& change, ConfigProblems& problems,
+                    std::size_t number = 0);
 
 /// Block style, two spaces, strings quoted only where they must be.
 [[nodiscard]] std::string to_yaml(const YamlNode& node);

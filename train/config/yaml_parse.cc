@@ -20,8 +20,9 @@ struct Stop {};
 
 class Builder : public YAML::EventHandler {
  public:
-  Builder(std::shared_ptr<const ConfigSource> source, ConfigProblems& problems)
-      : source_(std::move(source)), problems_(problems) {}
+  Builder(std::string_view text, std::shared_ptr<const ConfigSource> source,
+          ConfigProblems& problems)
+      : text_(text), source_(std::move(source)), problems_(problems) {}
 
   YamlNode take() { return std::move(root_); }
   int documents() const { return documents_; }
@@ -53,8 +54,10 @@ class Builder : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     YamlNode node = YamlNode::scalar(value, check_tag(mark, tag) || tag == "!");
-    if (!node.quoted && (value.empty() || value == "~" || value == "null" || value == "Null" ||
-                         value == "NULL"))
+    if (tag == "!" && !quote_closes(mark))
+      stop(mark, "the quote that opens here is never closed", "close it, or escape quotes inside");
+    if (!node.quoted &&
+        (value.empty() || value == "~" || value == "null" || value == "Null" || value == "NULL"))
       node.kind = YamlNode::Kind::null;
     node.mark = at(mark);
     finish(std::move(node), anchor, 1, 0);
@@ -112,6 +115,27 @@ class Builder : public YAML::EventHandler {
     }
     problems_.add(at(mark), "", fmt::format("the tag '{}' is not supported", tag),
                   "write the value without a tag");
+    return false;
+  }
+
+  /// yaml-cpp takes a quoted scalar without its closing quote; block scalars pass as well.
+  bool quote_closes(const YAML::Mark& mark) const {
+    if (mark.pos < 0) return true;
+    std::size_t i = static_cast<std::size_t>(mark.pos);
+    while (i < text_.size() && (text_[i] == '!' || text_[i] == '&')) {  // a tag or an anchor first
+      i = text_.find_first_of(" \t\r\n", i);
+      i = i == std::string_view::npos ? text_.size() : text_.find_first_not_of(" \t\r\n", i);
+    }
+    if (i >= text_.size() || (text_[i] != '"' && text_[i] != '\'')) return true;
+    const char quote = text_[i];
+    for (++i; i < text_.size(); ++i) {
+      if (quote == '"' && text_[i] == '\\') {
+        ++i;
+      } else if (text_[i] == quote) {
+        if (quote == '"' || i + 1 >= text_.size() || text_[i + 1] != quote) return true;
+        ++i;
+      }
+    }
     return false;
   }
 
@@ -174,10 +198,13 @@ class Builder : public YAML::EventHandler {
     if (!parent.keys.insert(parent.key).second) {
       const YamlEntry* first = parent.node.find(parent.key);
       problems_.add(parent.key_mark, parent.key, fmt::format("duplicate key '{}'", parent.key),
-                    first != nullptr ? fmt::format("the first one is in line {}", first->key_mark.line)
-                                     : "write the merge key once, with a list of aliases");
+                    first != nullptr
+                        ? fmt::format("the first one is in line {}", first->key_mark.line)
+                        : "write the merge key once, with a list of aliases");
       return;
     }
+    // A value left empty is marked where the next thing begins: point to its key instead.
+    if (node.is_null() && node.mark.line != parent.key_mark.line) node.mark = parent.key_mark;
     YamlEntry entry{parent.key, parent.key_mark, std::move(node)};
     if (parent.key == "<<" && !parent.key_quoted)
       parent.merged.push_back(std::move(entry));
@@ -209,6 +236,7 @@ class Builder : public YAML::EventHandler {
     frame.merged.clear();
   }
 
+  std::string_view text_;
   std::shared_ptr<const ConfigSource> source_;
   ConfigProblems& problems_;
   YamlNode root_;
@@ -263,6 +291,20 @@ bool check_characters(std::string_view text, const std::shared_ptr<const ConfigS
   return true;
 }
 
+/// The first line up to `last` that a tab indents, 0 if there is none.
+int tab_indented_line(std::string_view text, int last) {
+  for (int line = 1; line <= last && !text.empty(); ++line) {
+    const auto end = text.find('\n');
+    const auto first = text.substr(0, end).find_first_not_of(" \t");
+    if (text.substr(0, first).find('\t') != std::string_view::npos &&
+        first != std::string_view::npos)
+      return line;
+    if (end == std::string_view::npos) break;
+    text.remove_prefix(end + 1);
+  }
+  return 0;
+}
+
 }  // namespace
 
 YamlNode parse_yaml(std::string_view text, const std::string& name, ConfigProblems& problems,
@@ -278,7 +320,7 @@ YamlNode parse_yaml(std::string_view text, const std::string& name, ConfigProble
   }
   if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
   if (!check_characters(text, source, problems)) return {};
-  Builder builder(source, problems);
+  Builder builder(text, source, problems);
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);
@@ -288,6 +330,11 @@ YamlNode parse_yaml(std::string_view text, const std::string& name, ConfigProble
     return {};
   } catch (const YAML::Exception& e) {
     const bool known = e.mark.line >= 0;
+    if (const int tab = known ? tab_indented_line(text, e.mark.line + 1) : 0; tab > 0) {
+      problems.add({source, tab, 1}, "", "not valid YAML: a tab cannot indent",
+                   "use spaces for indentation");
+      return {};
+    }
     problems.add(known ? builder.at(e.mark) : start, "", fmt::format("not valid YAML: {}", e.msg),
                  "check indentation, quotes and brackets above this place");
     return {};

@@ -1,6 +1,8 @@
 """Makes the fixtures of the tests of core/io. Run by hand, never by the build:
     python3 tests/golden/io/make_fixtures.py
 with torch 2.15, numpy 2.4, safetensors 0.8, Pillow. The files are committed."""
+import argparse
+import collections
 import io
 import os
 import struct
@@ -8,7 +10,7 @@ import zlib
 import numpy as np
 import torch
 from PIL import Image, ImageOps, PngImagePlugin
-from safetensors.torch import save_file
+from safetensors.torch import save as safetensors_save, save_file
 
 here = os.path.dirname(os.path.abspath(__file__))
 
@@ -95,12 +97,61 @@ def images():
         data = saved(image, "JPEG", quality=95)
         put(name, data, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
     data = saved(im.resize((240, 160)), "JPEG", quality=80, progressive=True)
-    put("large.jpg", data, np.asarray(Image.open(io.BytesIO(data)).resize((60, 40), Image.BOX)))
+    put("large.jpg", data, np.asarray(Image.open(io.BytesIO(data)).resize((30, 20), Image.BOX)))
     save_file(expected, path("images.safetensors"))
+
+
+def arrays():
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    np.save(path("f4.npy"), x)
+    np.save(path("fortran.npy"), np.asfortranarray(x))
+    np.save(path("scalar.npy"), np.array(2.5))
+    np.save(path("bool.npy"), np.arange(5) % 2 == 0)
+    np.save(path("big.npy"), x.astype(">f4"))
+    np.save(path("u2.npy"), np.array([0x3f80, 0xc000], dtype=np.uint16))
+    np.savez(path("stored.npz"), mu=x[0].astype(np.float64), sigma=np.arange(3))
+    np.savez_compressed(path("deflated.npz"), zeros=np.zeros((64, 64), np.float32), i=np.arange(7, dtype=np.int8))
+
+
+def checkpoints():
+    torch.manual_seed(0)
+    base = torch.arange(12, dtype=torch.float32)
+    tensors = {name: values(6, dtype).reshape(2, 3) for name, dtype in DTYPES.items()}
+    tensors["transposed"] = base.reshape(3, 4).t()
+    tensors["view"] = base[2:8].reshape(2, 3)  # shares the storage of "transposed"
+    tensors["every_second"] = base[1::2]
+    tensors["expanded"] = torch.tensor([7.0]).expand(3, 2)
+    tensors["scalar"] = torch.tensor(2.5)
+    tensors["empty"] = torch.zeros(0, 4)
+    tensors["parameter"] = torch.nn.Parameter(torch.ones(2))
+    tensors["complex"] = torch.zeros(2, dtype=torch.complex64)
+    tensors["u16"] = torch.zeros(2, dtype=torch.uint16)
+    tensors["rank7"] = torch.zeros(1, 1, 1, 1, 1, 1, 2)
+    for protocol in (2, 3, 4, 5):
+        torch.save(tensors, path(f"tensors_p{protocol}.pt"), pickle_protocol=protocol)
+
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    values_only = {"none": None, "yes": True, "no": False, "int": -5, "large": 2 ** 40, "huge": 2 ** 100, "float": 0.125,
+                   "text": "b\u00e1tik", "bytes": b"ab", "tuple": (1, (2, 3), 4, 5, 6), "list": [1, [2]], "set": {1},
+                   "frozen": frozenset([2]), "size": torch.Size([4, 5]), "device": torch.device("cpu"), "dtype": torch.float32}
+    shared = [1, 2]
+    torch.save({"epoch": 1, "global_step": 123, "pytorch-lightning_version": "2.4.0", "state_dict": model.state_dict(),
+                "loops": {"fit_loop": {"state": {}}}, "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [],
+                "hyper_parameters": argparse.Namespace(lr=1e-3, layers=[1, 2]), "values": values_only,
+                "shared": [shared, shared], "counter": collections.Counter("aab")}, path("lightning.ckpt"))
+    torch.save({"a": torch.ones(2)}, path("legacy.pth"), _use_new_zipfile_serialization=False)
+    with open(path("expected_checkpoint.safetensors"), "wb") as f:
+        f.write(safetensors_save({"weight": model.weight.detach(), "bias": model.bias.detach(),
+                                  "exp_avg": optimizer.state_dict()["state"][0]["exp_avg"]}))
 
 
 if __name__ == "__main__":
     safetensors_files()
     images()
+    arrays()
+    checkpoints()
     for name in os.listdir(here):
         os.chmod(path(name), 0o644)

@@ -1,0 +1,101 @@
+#include "tenun/ops/attention/flash.h"
+
+#include "tenun/core/check.h"
+#include "tenun/core/parallel.h"
+#include "tenun/ops/attention/tile.h"
+
+namespace tenun::attn {
+namespace {
+
+void row_dot_cpu(Tensor& delta, const Tensor& a_, const Tensor& b_) {
+  const Tensor a = compute_rows(a_), b = compute_rows(b_);
+  visit<DType::f32, DType::f64>(a.dtype(), "row_dot", [&]<class T>() {
+    const Heads<T> ha(a), hb(b);
+    T* const out = delta.mutable_data<T>();
+    const int64_t n = a.dim(2), d = a.dim(3);
+    parallel_for(0, a.dim(0) * a.dim(1) * n, 256, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const T *const x = ha[i / n].row(i % n), *const y = hb[i / n].row(i % n);
+        T sum[8] = {};
+        int64_t c = 0;
+        for (; c + 8 <= d; c += 8)
+          for (int64_t j = 0; j < 8; ++j) sum[j] += x[c + j] * y[c + j];
+        for (; c < d; ++c) sum[0] += x[c] * y[c];
+        out[i] = ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
+      }
+    });
+  });
+}
+
+}  // namespace
+
+constinit Kernel<void(Tensor& delta, const Tensor& a, const Tensor& b)> kernel::row_dot{
+    "row_dot", row_dot_cpu};
+
+FlashResult flash_forward(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const FlashArgs& args) {
+  FlashResult r{Tensor(q.shape(), q.dtype(), q.device()),
+                Tensor({q.dim(0), q.dim(1), q.dim(2)}, compute_dtype(q.dtype()), q.device())};
+  kernel::flash_forward(q.device(), r.o, r.lse, q, k, v, args);
+  return r;
+}
+
+Tensor row_dot(const Tensor& a, const Tensor& b) {
+  Tensor delta({a.dim(0), a.dim(1), a.dim(2)}, compute_dtype(a.dtype()), a.device());
+  kernel::row_dot(a.device(), delta, a, b);
+  return delta;
+}
+
+BlockLists block_lists(const Tensor& mask, int64_t block_q, int64_t block_k) {
+  const Tensor m = mask.to(cpu()).to(DType::f32).contiguous();
+  const auto on = m.span<float>();
+  const int64_t heads = m.dim(0) * m.dim(1), rows = m.dim(2), cols = m.dim(3);
+  int64_t total = 0;
+  for (const float x : on) total += x != 0 ? 1 : 0;
+  BlockLists l{block_q,
+               block_k,
+               Tensor({heads * rows + 1}, DType::i64),
+               Tensor({total}, DType::i32),
+               Tensor({heads * cols + 1}, DType::i64),
+               Tensor({total}, DType::i32)};
+  const auto fill = [&](Tensor& start_, Tensor& index_, int64_t n, int64_t len, int64_t sn,
+                        int64_t sl) {
+    int64_t* const start = start_.mutable_data<int64_t>();
+    int32_t* const index = index_.mutable_data<int32_t>();
+    int64_t at = 0;
+    for (int64_t r = 0; r < heads * n; ++r) {
+      start[r] = at;
+      const int64_t base = r / n * rows * cols + r % n * sn;
+      for (int64_t i = 0; i < len; ++i)
+        if (on[static_cast<size_t>(base + i * sl)] != 0) index[at++] = static_cast<int32_t>(i);
+    }
+    start[heads * n] = at;
+  };
+  fill(l.row_start, l.row_index, rows, cols, cols, 1);
+  fill(l.col_start, l.col_index, cols, rows, 1, cols);
+  return l;
+}
+
+void check_qkv(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
+  check<ShapeError>(q.rank() == 4 && k.rank() == 4 && v.shape() == k.shape() &&
+                        q.dim(0) == k.dim(0) && q.dim(1) == k.dim(1) && q.dim(3) == k.dim(3),
+                    op, "needs q (B, H, Nq, D) and k, v (B, H, Nk, D); got q {}, k {}, v {}",
+                    q.describe(), k.describe(), v.describe());
+  check<DTypeError>(is_floating(q.dtype()) && q.dtype() == k.dtype() && q.dtype() == v.dtype(), op,
+                    "needs q, k, v of one floating type; got q {}, k {}, v {}", q.describe(),
+                    k.describe(), v.describe());
+  check<ShapeError>(q.dim(3) >= 1, op, "needs at least one channel; got q {}", q.describe());
+}
+
+void check_blocks(const char* op, const Tensor& q, const Tensor& k, const Tensor* mask,
+                  int64_t block_q, int64_t block_k) {
+  check(block_q >= 1 && block_k >= 1, op,
+        "block sizes must be positive; got block_q {}, block_k {}", block_q, block_k);
+  if (mask == nullptr || !mask->defined()) return;
+  const Shape want{q.dim(0), q.dim(1), blocks(q.dim(2), block_q), blocks(k.dim(2), block_k)};
+  check<ShapeError>(mask->shape() == want, op,
+                    "mask {} does not fit: q {}, k {} in blocks of {} x {} need {}",
+                    mask->describe(), q.describe(), k.describe(), block_q, block_k, want.str());
+}
+
+}  // namespace tenun::attn

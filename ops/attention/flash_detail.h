@@ -1,0 +1,47 @@
+// What the forward and backward CPU kernels of flash attention share. Internal.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "tenun/ops/attention/flash.h"
+#include "tenun/ops/attention/tile.h"
+
+namespace tenun::attn {
+
+/// Operands of the low-bit forward: integers and their units, held in T (exact: sums stay below
+/// 2^24). Replaces k by the smoothed k (rounded if qk is), v by its integers if pv is.
+template <class T>
+struct LowBitOperands {
+  Quant quant{};
+  Tensor memory[3];
+  const T *q_scale = nullptr, *k_scale = nullptr, *v_scale = nullptr;
+  [[nodiscard]] bool qk() const { return quant.qk == LowBit::int8; }
+  [[nodiscard]] bool pv() const { return quant.pv == LowBit::int8; }
+};
+template <class T>
+[[nodiscard]] LowBitOperands<T> low_bit_operands(const Tensor& q, Tensor& k, Tensor& v,
+                                                 const FlashArgs& args);
+/// log(m), with a floor that keeps it finite; undefined for undefined.
+[[nodiscard]] Tensor log_of(const Tensor& weight);
+
+/// out[key * by_key + query * by_query] = 0 or 1 / (1 - dropout): a pure function of the key and of
+/// the element's index in (B, H, Nq, Nk).
+void keep_factors(float* out, int64_t by_key, int64_t by_query, const FlashArgs& args, int64_t bh,
+                  int64_t nq, int64_t nk, int64_t q0, int64_t queries, int64_t k0, int64_t keys);
+
+/// Calls f(begin, end) for the tokens of a list's neighbouring blocks, at most `most` blocks a run.
+template <class F>
+void for_each_run(const Tensor& start_, const Tensor& index_, int64_t row, int64_t block, int64_t n,
+                  int64_t most, F&& f) {
+  const int64_t* const start = start_.data<int64_t>();
+  const int32_t* const index = index_.data<int32_t>();
+  for (int64_t i = start[row]; i < start[row + 1];) {
+    int64_t j = i + 1;
+    while (j < start[row + 1] && j - i < most && index[j] == index[j - 1] + 1) ++j;
+    f(index[i] * block, std::min((index[j - 1] + 1) * block, n));
+    i = j;
+  }
+}
+
+}  // namespace tenun::attn
