@@ -33,7 +33,7 @@ Axes axes_of(const Var& x, const std::vector<int>& dims, KeepDims keep, const ch
 }
 void check_float(const Var& x, const char* op) {
   check<DTypeError>(is_floating(x.dtype()), op, "does not take {}; cast it to f32 first",
-                    x.value().describe());
+                    x.value());
 }
 DType compute_type(DType d) { return d == DType::f64 ? DType::f64 : DType::f32; }
 
