@@ -6,6 +6,7 @@ namespace tenun {
 namespace {
 
 constexpr size_t kSmall = size_t{1} << 20;
+constexpr size_t kLargest = ~size_t{0} / 4;  // beyond, rounding up could overflow
 // Small blocks come in steps of 512 bytes, large ones of 64 KiB: few sizes, little waste.
 size_t round_up(size_t bytes) {
   const size_t step = bytes < kSmall ? 512 : size_t{64} << 10;
@@ -15,6 +16,8 @@ size_t round_up(size_t bytes) {
 }  // namespace
 
 void* CachingAllocator::allocate(size_t bytes) {
+  check<OutOfMemory>(bytes <= kLargest, "allocate", "{} bytes on {}", bytes,
+                     Device{type_, 0}.str());
   const size_t want = round_up(bytes);
   std::lock_guard lock(mutex_);
   ++stats_.requests;

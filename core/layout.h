@@ -79,7 +79,8 @@ struct Layout {
   [[nodiscard]] int rank() const { return shape.size(); }
   [[nodiscard]] Layout permute(const Dims& axes) const;
   [[nodiscard]] Layout slice(int axis, int64_t from, int64_t to, int64_t step) const;
-  [[nodiscard]] Layout expand(const Shape& to) const;  ///< stride 0 along broadcast axes
+  [[nodiscard]] Layout expand(const Shape& to) const;  ///< stride 0 along broadcast axes; -1
+                                                       ///< keeps a size
   /// A view with other sizes if that is possible without a copy.
   [[nodiscard]] bool view(const Shape& to, Layout& out) const;
   /// Elements between the first and one past the last that this layout can reach.

@@ -21,12 +21,18 @@ Storage::~Storage() {
     allocator(device.type).release(data);
 }
 
+namespace {
+size_t byte_count(const Shape& shape, DType dtype) {
+  int64_t bytes = 0;
+  check<ShapeError>(!__builtin_mul_overflow(shape.numel(), size_of(dtype), &bytes), "tensor",
+                    "{} is too large", shape);
+  return static_cast<size_t>(bytes);
+}
+}  // namespace
+
 Tensor::Tensor(const Shape& shape, DType dtype, Device device)
     : layout_(shape), numel_(shape.numel()), dtype_(dtype) {
-  int64_t bytes = 0;
-  check<ShapeError>(!__builtin_mul_overflow(numel_, size_of(dtype), &bytes), "tensor",
-                    "{} is too large", shape.str());
-  storage_ = std::make_shared<Storage>(static_cast<size_t>(bytes), device);
+  storage_ = std::make_shared<Storage>(byte_count(shape, dtype), device);
 }
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
@@ -51,14 +57,34 @@ Tensor Tensor::wrap(void* data, const Shape& shape, DType dtype, std::function<v
   t.layout_ = Layout(shape);
   t.numel_ = shape.numel();
   t.dtype_ = dtype;
-  t.storage_ = std::make_shared<Storage>(data, t.nbytes(), cpu(), std::move(deleter));
+  check(data != nullptr || t.numel_ == 0, "wrap", "a null pointer for {}", shape);
+  t.storage_ = std::make_shared<Storage>(data, byte_count(shape, dtype), cpu(), std::move(deleter));
+  return t;
+}
+
+// Views made of a valid layout stay inside the storage: no check.
+Tensor Tensor::viewed(const Layout& layout) const {
+  Tensor t = *this;
+  t.layout_ = layout;
+  t.numel_ = layout.shape.numel();
   return t;
 }
 
 Tensor Tensor::with_layout(const Layout& layout) const {
-  Tensor t = *this;
-  t.layout_ = layout;
-  t.numel_ = layout.shape.numel();
+  check_defined("with_layout");
+  Tensor t = viewed(layout);
+  if (t.numel_ == 0) return t;
+  int64_t low = layout.offset, high = layout.offset;
+  bool fits = true;
+  for (int i = 0; i < layout.rank(); ++i) {
+    int64_t reach = 0, &end = layout.strides[i] < 0 ? low : high;
+    fits = fits && !__builtin_mul_overflow(layout.shape[i] - 1, layout.strides[i], &reach) &&
+           !__builtin_add_overflow(end, reach, &end);
+  }
+  const auto elements = static_cast<int64_t>(storage_->bytes) / size_of(dtype_);
+  check<ShapeError>(fits && low >= 0 && high < elements, "with_layout",
+                    "sizes {} with strides {} and offset {} leave the {} elements of the storage",
+                    layout.shape, layout.strides, layout.offset, elements);
   return t;
 }
 
@@ -69,16 +95,17 @@ Shape resolve(const Shape& shape, int64_t numel, const Tensor& x) {
   int64_t known = 1;
   for (int i = 0; i < s.size(); ++i) {
     if (s[i] == -1) {
-      check<ShapeError>(unknown < 0, "view", "two sizes of {} are -1", shape.str());
+      check<ShapeError>(unknown < 0, "view", "two sizes of {} are -1", shape);
       unknown = i;
     } else {
-      check<ShapeError>(s[i] >= 0, "view", "negative size in {}", shape.str());
-      known *= s[i];
+      check<ShapeError>(s[i] >= 0, "view", "negative size in {}", shape);
+      check<ShapeError>(!__builtin_mul_overflow(known, s[i], &known), "view",
+                        "{} has too many elements", shape);
     }
   }
   if (unknown >= 0 && known > 0 && numel % known == 0) s[unknown] = numel / known;
   check<ShapeError>((unknown < 0 || s[unknown] >= 0) && s.numel() == numel, "view",
-                    "{} does not fit the {} elements of {}", shape.str(), numel, x.describe());
+                    "{} does not fit the {} elements of {}", shape, numel, x);
   return s;
 }
 }  // namespace
@@ -86,16 +113,16 @@ Shape resolve(const Shape& shape, int64_t numel, const Tensor& x) {
 Tensor Tensor::view(const Shape& shape) const {
   Layout out;
   check<ShapeError>(layout_.view(resolve(shape, numel_, *this), out), "view",
-                    "{} with strides {} cannot be viewed as {}; use reshape", describe(),
-                    strides().str(), shape.str());
-  return with_layout(out);
+                    "{} with strides {} cannot be viewed as {}; use reshape", *this, strides(),
+                    shape);
+  return viewed(out);
 }
 Tensor Tensor::reshape(const Shape& shape) const {
   Layout out;
-  if (layout_.view(resolve(shape, numel_, *this), out)) return with_layout(out);
+  if (layout_.view(resolve(shape, numel_, *this), out)) return viewed(out);
   return contiguous().view(shape);
 }
-Tensor Tensor::permute(const Dims& axes) const { return with_layout(layout_.permute(axes)); }
+Tensor Tensor::permute(const Dims& axes) const { return viewed(layout_.permute(axes)); }
 Tensor Tensor::transpose(int a, int b) const {
   Dims axes;
   for (int i = 0; i < rank(); ++i) axes.push_back(i);
@@ -104,30 +131,30 @@ Tensor Tensor::transpose(int a, int b) const {
   return permute(axes);
 }
 Tensor Tensor::slice(int axis, int64_t from, int64_t to, int64_t step) const {
-  return with_layout(layout_.slice(axis, from, to, step));
+  return viewed(layout_.slice(axis, from, to, step));
 }
 Tensor Tensor::select(int axis, int64_t index) const {
   const int a = normalize_axis(axis, rank(), "select");
   if (index < 0) index += dim(a);
   check(index >= 0 && index < dim(a), "select", "index {} is outside axis {} of {}", index, a,
-        describe());
+        *this);
   return slice(a, index, index + 1).squeeze(a);
 }
-Tensor Tensor::expand(const Shape& shape) const { return with_layout(layout_.expand(shape)); }
+Tensor Tensor::expand(const Shape& shape) const { return viewed(layout_.expand(shape)); }
 Tensor Tensor::unsqueeze(int axis) const {
   const int a = normalize_axis(axis, rank() + 1, "unsqueeze");
   Layout l = layout_;
   l.shape.insert(a, 1);
   l.strides.insert(a, 1);
-  return with_layout(l);
+  return viewed(l);
 }
 Tensor Tensor::squeeze(int axis) const {
   const int a = normalize_axis(axis, rank(), "squeeze");
-  check<ShapeError>(dim(a) == 1, "squeeze", "axis {} of {} is not of size 1", a, describe());
+  check<ShapeError>(dim(a) == 1, "squeeze", "axis {} of {} is not of size 1", a, *this);
   Layout l = layout_;
   l.shape.erase(a);
   l.strides.erase(a);
-  return with_layout(l);
+  return viewed(l);
 }
 
 Tensor Tensor::contiguous() const { return !defined() || layout_.contiguous() ? *this : clone(); }
@@ -153,27 +180,31 @@ Tensor Tensor::to(Device target) const {
 }
 
 double Tensor::item() const {
-  check<ShapeError>(defined() && numel_ == 1, "item", "needs exactly one element, got {}",
-                    describe());
+  check<ShapeError>(defined() && numel_ == 1, "item", "needs exactly one element, got {}", *this);
   return values<double>()[0];
 }
 
 Tensor& Tensor::fill_(double value) {
+  check_defined("fill_");
   ++storage_->version;
   if (numel_ > 0) device_ops(device().type).fill(span_of(), value);
   return *this;
 }
 Tensor& Tensor::copy_(const Tensor& from) {
+  check_defined("copy_");
+  from.check_defined("copy_");
   check<DeviceError>(from.device() == device(), "copy_", "tensors on {} and {}; use to(device)",
-                     device().str(), from.device().str());
+                     device(), from.device());
   const Tensor source = from.shape() == shape() ? from : from.expand(shape());
   ++storage_->version;
   if (numel_ > 0) device_ops(device().type).copy(span_of(), source.span_of());
   return *this;
 }
 Tensor& Tensor::add_(const Tensor& from) {
-  check<ShapeError>(from.shape() == shape(), "add_", "{} += {}", describe(), from.describe());
-  check<DTypeError>(from.dtype() == dtype_, "add_", "{} += {}", describe(), from.describe());
+  check_defined("add_");
+  from.check_defined("add_");
+  check<ShapeError>(from.shape() == shape(), "add_", "{} += {}", *this, from);
+  check<DTypeError>(from.dtype() == dtype_, "add_", "{} += {}", *this, from);
   ++storage_->version;
   if (numel_ > 0) device_ops(device().type).add_into(span_of(), from.span_of());
   return *this;
@@ -183,18 +214,20 @@ bool Tensor::all_finite() const {
   return !is_floating(dtype_) || numel_ == 0 || device_ops(device().type).all_finite(span_of());
 }
 
+void Tensor::check_defined(const char* op) const {
+  check<ShapeError>(defined(), op, "the tensor is undefined");
+}
 void Tensor::check_access(DType want) const {
-  check<ShapeError>(defined(), "data", "the tensor is undefined");
+  check_defined("data");
   check<DTypeError>(want == dtype_, "data", "asked for {}, but the tensor is {}", name(want),
-                    describe());
+                    *this);
 }
 void Tensor::check_contiguous(const char* op) const {
   check<ShapeError>(layout_.contiguous(), op,
-                    "needs a contiguous tensor, got strides {}; call contiguous()",
-                    strides().str());
+                    "needs a contiguous tensor, got strides {}; call contiguous()", strides());
 }
 void Tensor::check_count(int64_t n) const {
-  check<ShapeError>(n == numel_, "tensor", "{} values given for shape {}", n, shape().str());
+  check<ShapeError>(n == numel_, "tensor", "{} values given for shape {}", n, shape());
 }
 
 std::string Tensor::describe() const {
@@ -203,14 +236,15 @@ std::string Tensor::describe() const {
 
 std::string Tensor::str(int edge) const {
   if (!defined()) return describe();
-  const std::vector<double> v = values<double>();
   const bool real = is_floating(dtype_);
+  const std::vector<double> v = real ? values<double>() : std::vector<double>();
+  const std::vector<int64_t> whole = real ? std::vector<int64_t>() : values<int64_t>();
   std::string out;
   const Layout dense(shape());
   const std::function<void(int, int64_t)> print = [&](int d, int64_t at) {
     if (d == rank()) {
-      const double x = v[static_cast<size_t>(at)];
-      out += real ? fmt::format("{:.6g}", x) : fmt::format("{}", static_cast<int64_t>(x));
+      const auto i = static_cast<size_t>(at);
+      out += real ? fmt::format("{:.6g}", v[i]) : fmt::format("{}", whole[i]);
       return;
     }
     out += "[";

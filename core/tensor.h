@@ -94,7 +94,8 @@ class Tensor {
   [[nodiscard]] Tensor expand(const Shape& shape) const;
   [[nodiscard]] Tensor unsqueeze(int axis) const;
   [[nodiscard]] Tensor squeeze(int axis) const;
-  [[nodiscard]] Tensor with_layout(const Layout& layout) const;  ///< any layout inside the storage
+  /// Any layout inside the storage, negative strides included; ShapeError if it leaves it.
+  [[nodiscard]] Tensor with_layout(const Layout& layout) const;
 
   [[nodiscard]] Tensor contiguous() const;  ///< itself if it is already so
   [[nodiscard]] Tensor clone() const;       ///< a contiguous copy
@@ -152,6 +153,8 @@ class Tensor {
   [[nodiscard]] std::string describe() const;         ///< "f32[2, 3]" for messages
 
  private:
+  [[nodiscard]] Tensor viewed(const Layout& layout) const;
+  void check_defined(const char* op) const;
   void check_access(DType want) const;
   void check_contiguous(const char* op) const;
   void check_count(int64_t n) const;

@@ -92,13 +92,19 @@ void by_arity(Tensor& y, const MapInputs& x, int arity, MapLoop<C> f, const void
 
 void map_cpu(Tensor& y, const MapInputs& x, const MapLoops& loops, const void* functor) {
   if (y.numel() == 0) return;
-  // Integers of up to 64 bits, and anything with an f64 operand, go through double.
-  bool wide = y.dtype() == DType::f64;
+  bool wide = y.dtype() == DType::f64, whole = loops.i64 != nullptr && !is_floating(y.dtype());
   for (int k = 0; k < loops.arity; ++k) {
     const DType d = x[static_cast<size_t>(k)]->dtype();
+    check<ShapeError>(x[static_cast<size_t>(k)]->defined(), "map", "operand {} is undefined", k);
+    check<DeviceError>(x[static_cast<size_t>(k)]->device() == y.device(), "map",
+                       "operands on {} and {}; use to(device)", y.device().str(),
+                       x[static_cast<size_t>(k)]->device().str());
     wide = wide || d == DType::f64 || d == DType::i64 || d == DType::i32;
+    whole = whole && !is_floating(d);
   }
-  if (wide)
+  if (whole)
+    by_arity<int64_t>(y, x, loops.arity, loops.i64, functor);
+  else if (wide)
     by_arity<double>(y, x, loops.arity, loops.f64, functor);
   else
     by_arity<float>(y, x, loops.arity, loops.f32, functor);

@@ -31,9 +31,11 @@ struct MapLoops {
   int arity;
   MapLoop<float> f32;
   MapLoop<double> f64;
+  MapLoop<int64_t> i64;  ///< empty: whole numbers go through double
 };
 /// Runs the loops over `y` (contiguous) and the inputs, all of y's shape after expansion. Inputs of
-/// other dtypes are converted to y's compute type.
+/// other dtypes are converted to the compute type: float; double if a 64-bit float or an integer
+/// meets a float; int64 if all are whole and the functor says `integers`.
 void map_cpu(Tensor& y, const MapInputs& x, const MapLoops& loops, const void* functor);
 
 template <class F, class T>
@@ -56,7 +58,10 @@ void map_loop(const T* const* in, T* __restrict out, int64_t n, const void* func
 
 template <class F>
 void map_functor_cpu(Tensor& y, const MapInputs& x, const F& f) {
-  map_cpu(y, x, {F::arity, &map_loop<F, float>, &map_loop<F, double>}, &f);
+  if constexpr (requires { requires F::integers; })
+    map_cpu(y, x, {F::arity, &map_loop<F, float>, &map_loop<F, double>, &map_loop<F, int64_t>}, &f);
+  else
+    map_cpu(y, x, {F::arity, &map_loop<F, float>, &map_loop<F, double>, nullptr}, &f);
 }
 
 }  // namespace detail
@@ -68,16 +73,20 @@ inline constinit Kernel<void(Tensor& y, const MapInputs& x, const F& f)> map{
     F::name, detail::map_functor_cpu<F>};
 }  // namespace kernel
 
-/// y = f(x...) elementwise into a new tensor; inputs broadcast; the dtype is that of the first
-/// input unless given.
+/// y = f(x...) elementwise into a new tensor of type `dtype`; inputs broadcast.
 template <class F, class... X>
-[[nodiscard]] Tensor map(const F& f, const Tensor& first, const X&... more) {
+[[nodiscard]] Tensor map_to(DType dtype, const F& f, const Tensor& first, const X&... more) {
   static_assert(1 + sizeof...(X) == F::arity);
   Shape shape = first.shape();
   ((shape = broadcast_shapes(shape, more.shape(), F::name)), ...);
-  Tensor y(shape, first.dtype(), first.device());
+  Tensor y(shape, dtype, first.device());
   kernel::map<F>(y.device(), y, MapInputs{&first, &more...}, f);
   return y;
+}
+/// The same with the dtype of the first input.
+template <class F, class... X>
+[[nodiscard]] Tensor map(const F& f, const Tensor& first, const X&... more) {
+  return map_to(first.dtype(), f, first, more...);
 }
 
 }  // namespace tenun

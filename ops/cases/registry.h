@@ -135,6 +135,8 @@ struct OpDef {
   std::function<std::vector<Tensor>(const OpArgs&)> reference;
   std::vector<OpCase> cases;
   bool differentiable = true;
+  /// For outputs whose number depends on the arguments; else `outputs`.
+  std::function<std::vector<std::string>(const OpArgs&)> output_names{};
   /// Replaces the finite differences where an op defines its gradient by a surrogate
   /// (straight-through): the function whose true derivative it is.
   std::function<std::vector<Var>(const OpArgs&)> surrogate{};

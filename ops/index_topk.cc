@@ -1,0 +1,137 @@
+// Top-k and sorting. Each value becomes an unsigned key that sorts as the value does; with the
+// index in the low bits, one sort of plain integers is stable and needs no comparison function.
+#include <algorithm>
+
+#include "tenun/autograd/function.h"
+#include "tenun/core/check.h"
+#include "tenun/core/parallel.h"
+#include "tenun/ops/index.h"
+
+namespace tenun {
+namespace {
+
+template <class T>
+inline constexpr bool is_wide = sizeof(T) == 8;
+
+// Negative floats reversed, positive ones above them, NaN on top.
+template <class T>
+auto ordered(T v) {
+  if constexpr (std::is_same_v<T, bool> || std::is_unsigned_v<T>) {
+    return static_cast<uint32_t>(v);
+  } else if constexpr (std::is_same_v<T, int64_t>) {
+    return static_cast<uint64_t>(v) ^ uint64_t { 1 } << 63;
+  } else if constexpr (std::is_integral_v<T>) {
+    return static_cast<uint32_t>(int32_t{v}) ^ uint32_t { 1 } << 31;
+  } else {
+    using C = Compute<T>;
+    using U = std::conditional_t<is_wide<C>, uint64_t, uint32_t>;
+    constexpr U sign = U{1} << (sizeof(U) * 8 - 1);
+    const C x = static_cast<C>(v) + C(0);  // -0 becomes +0
+    if (x != x) return ~U{0};
+    const U u = std::bit_cast<U>(x);
+    return (u & sign) != 0 ? static_cast<U>(~u) : static_cast<U>(u | sign);
+  }
+}
+
+struct WideEntry {
+  uint64_t key;
+  uint64_t index;
+  bool operator<(const WideEntry& o) const { return key != o.key ? key < o.key : index < o.index; }
+};
+inline int64_t index_of(uint64_t e) { return static_cast<int64_t>(e & 0xffffffffu); }
+inline int64_t index_of(const WideEntry& e) { return static_cast<int64_t>(e.index); }
+
+template <class T>
+void topk_row(T* values, int64_t* indices, const T* x, int64_t n, int64_t k, TopKOptions o,
+              auto& entries) {
+  for (int64_t i = 0; i < n; ++i) {
+    auto key = ordered(x[i]);
+    if (o.largest) key = static_cast<decltype(key)>(~key);
+    auto& e = entries[static_cast<size_t>(i)];
+    if constexpr (sizeof(key) == 4)
+      e = uint64_t{key} << 32 | static_cast<uint64_t>(i);
+    else
+      e = {key, static_cast<uint64_t>(i)};
+  }
+  const auto begin = entries.begin(), cut = begin + k;
+  if (k < n) std::nth_element(begin, cut, entries.end());
+  if (o.sorted)
+    std::sort(begin, cut);
+  else
+    std::sort(begin, cut, [](const auto& a, const auto& b) { return index_of(a) < index_of(b); });
+  for (int64_t i = 0; i < k; ++i) {
+    indices[i] = index_of(entries[static_cast<size_t>(i)]);
+    values[i] = x[indices[i]];
+  }
+}
+
+void topk_cpu(Tensor& values, Tensor& indices, const Tensor& x, TopKOptions options) {
+  const int64_t n = x.dim(1), k = values.dim(1);
+  visit_all(x.dtype(), "topk", [&]<class T>() {
+    using Entry = std::conditional_t<sizeof(ordered(T{})) == 4, uint64_t, WideEntry>;
+    const T* in = x.data<T>();
+    T* out = values.mutable_data<T>();
+    int64_t* at = indices.mutable_data<int64_t>();
+    parallel_for(0, x.dim(0), std::max<int64_t>(1, 4096 / std::max<int64_t>(n, 1)),
+                 [&](int64_t begin, int64_t end) {
+                   std::vector<Entry> entries(static_cast<size_t>(n));
+                   for (int64_t r = begin; r < end; ++r)
+                     topk_row(out + r * k, at + r * k, in + r * n, n, k, options, entries);
+                 });
+  });
+}
+
+struct TopK {
+  static constexpr const char* name = "topk";
+  int dim;
+  int64_t k;
+  TopKOptions options;
+  Saved chosen{};
+  Shape shape{};
+
+  std::array<Tensor, 2> forward(const Ctx& c, const Tensor& x) {
+    shape = x.shape();
+    const Tensor last = x.transpose(dim, -1).contiguous();
+    Shape out = last.shape();
+    out[out.size() - 1] = k;
+    const int64_t rows = Shape(out.begin(), out.end() - 1).numel();
+    Tensor values({rows, k}, x.dtype(), x.device()), indices({rows, k}, DType::i64, x.device());
+    kernel::topk(x.device(), values, indices, last.view({rows, last.dim(-1)}), options);
+    const auto back = [&](const Tensor& t) { return t.view(out).transpose(dim, -1).contiguous(); };
+    std::array<Tensor, 2> y{back(values), back(indices)};
+    if (c.recording) chosen = y[1];
+    return y;
+  }
+  Grads<1> backward(const Ctx&, const std::array<Tensor, 2>& dy) {
+    return {scatter_sum(shape, chosen.get(), dy[0], dim)};
+  }
+};
+
+Ranked ranked(const char* op, const Var& x, int64_t k, int dim, TopKOptions options) {
+  const int axis = normalize_axis(dim, x.rank(), op);
+  check(k >= 0 && k <= x.dim(axis), op, "k = {} is outside [0, {}], the size of axis {} of {}", k,
+        x.dim(axis), axis, x.value());
+  check(x.dim(axis) <= int64_t{0xffffffff}, op, "axis {} of {} is longer than 2^32 - 1", axis,
+        x.value());
+  auto [values, indices] = apply(TopK{axis, k, options}, x);
+  return {values, indices};
+}
+
+}  // namespace
+
+constinit Kernel<void(Tensor& values, Tensor& indices, const Tensor& x, TopKOptions options)>
+    kernel::topk{"topk", topk_cpu};
+
+Ranked topk(const Var& x, int64_t k, int dim, TopKOptions options) {
+  return ranked("topk", x, k, dim, options);
+}
+Ranked sort(const Var& x, int dim, Order order) {
+  const int axis = normalize_axis(dim, x.rank(), "sort");
+  return ranked("sort", x, x.dim(axis), axis,
+                {.largest = order == Order::descending, .sorted = true});
+}
+Tensor argsort(const Var& x, int dim, Order order) {
+  return sort(x.detach(), dim, order).indices.value();
+}
+
+}  // namespace tenun

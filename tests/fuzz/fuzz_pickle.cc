@@ -1,0 +1,5 @@
+#include "targets.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, size_t size) {
+  return tenun::fuzz::run(tenun::fuzz::pickle, data, size);
+}

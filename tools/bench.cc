@@ -1,0 +1,175 @@
+#include "tenun/tools/bench.h"
+
+#include <dlfcn.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+
+#include "tenun/core/allocator.h"
+#include "tenun/core/check.h"
+#include "tenun/core/cpu_features.h"
+#include "tenun/core/io/atomic_file.h"
+#include "tenun/core/parallel.h"
+#include "tenun/core/random.h"
+#include "tenun/ops/matmul.h"
+#include "tenun/tools/table.h"
+
+namespace tenun::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double ms_since(Clock::time_point t) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - t).count();
+}
+
+Tensor random_tensor(const Shape& shape, DType dtype, uint64_t stream) {
+  Tensor t(shape, DType::f32);
+  fill_normal(t, RandomKey::derive(1, Purpose::test, stream));
+  return t.to(dtype);
+}
+
+// OpenBLAS as a peer, if the machine has it: never needed by the library.
+struct OpenBlas {
+  using Sgemm = void (*)(int order, int ta, int tb, int m, int n, int k, float alpha,
+                         const float* a, int lda, const float* b, int ldb, float beta, float* c,
+                         int ldc);
+  Sgemm sgemm = nullptr;
+  OpenBlas() {
+    void* lib = dlopen("libopenblas.so.0", RTLD_NOW);
+    if (lib == nullptr) return;
+    sgemm = reinterpret_cast<Sgemm>(dlsym(lib, "cblas_sgemm"));
+    if (auto* set = reinterpret_cast<void (*)(int)>(dlsym(lib, "openblas_set_num_threads")))
+      set(num_threads());
+  }
+};
+
+// y = x w^T and its two gradients at the shapes of a JiT-B/16 step, batch 4.
+void bench_gemm(const BenchOptions& o, Report& report) {
+  const DType dtype = dtype_from_name(o.dtype);
+  static const OpenBlas blas;
+  if (blas.sgemm == nullptr && dtype == DType::f32)
+    fmt::print(stderr, "no libopenblas.so.0 here: no peer to compare with\n");
+  const std::vector<std::vector<int64_t>> shapes = {
+      {256, 768, 768},   {1152, 768, 768},   {1152, 2304, 768},
+      {1152, 4096, 768}, {1152, 768, 2048},  {2304, 768, 1152},
+      {4096, 768, 1152}, {1024, 1024, 1024}, {2048, 2048, 2048}};
+  for (const auto& s : shapes) {
+    const int64_t m = s[0], n = s[1], k = s[2];
+    const double flops =
+        2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+    // x w^T for a layer; for the gradient of a weight (K = tokens) dy^T x
+    const bool weight_gradient = k == 1152;
+    const Tensor a = weight_gradient ? random_tensor({k, m}, dtype, 1).transpose(0, 1)
+                                     : random_tensor({m, k}, dtype, 1);
+    const Tensor b = weight_gradient ? random_tensor({k, n}, dtype, 2)
+                                     : random_tensor({n, k}, dtype, 2).transpose(0, 1);
+    Tensor peer({m, n}, DType::f32);
+    std::vector<std::function<void()>> fs = {[&] { (void)matmul(a, b); }};
+    const bool compare = blas.sgemm != nullptr && dtype == DType::f32;
+    if (compare)
+      fs.emplace_back([&] {
+        blas.sgemm(101, weight_gradient ? 112 : 111, weight_gradient ? 111 : 112,
+                   static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), 1,
+                   a.data<float>(), static_cast<int>(weight_gradient ? m : k), b.data<float>(),
+                   static_cast<int>(weight_gradient ? n : k), 0, peer.mutable_data<float>(),
+                   static_cast<int>(n));
+      });
+    const auto t = time_together(fs, o.seconds);
+    Json more = Json::object();
+    if (compare) more.set("share_of_openblas", t[1].ms / t[0].ms);
+    report.add("gemm", "tenun", s, o.dtype, "fwd", t[0], flops, more);
+    if (compare) report.add("gemm", "openblas", s, o.dtype, "fwd", t[1], flops);
+  }
+}
+
+}  // namespace
+
+Timing time_call(const std::function<void()>& f, double seconds, int most) {
+  return time_together({f}, seconds, most)[0];
+}
+
+std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs, double seconds,
+                                  int most) {
+  std::vector<std::vector<double>> all(fs.size());
+  for (int i = 0; i < 2; ++i)
+    for (const auto& f : fs) f();
+  const auto start = Clock::now();
+  while (all[0].size() < 3 || (ms_since(start) < seconds * 1e3 * static_cast<double>(fs.size()) &&
+                               static_cast<int>(all[0].size()) < most))
+    for (size_t i = 0; i < fs.size(); ++i) {
+      const auto t = Clock::now();
+      fs[i]();
+      all[i].push_back(ms_since(t));
+    }
+  std::vector<Timing> out;
+  for (auto& v : all) {
+    std::sort(v.begin(), v.end());
+    out.push_back({v[v.size() / 2], v[0]});
+  }
+  return out;
+}
+
+double rss_mib() {
+  rusage u{};
+  getrusage(RUSAGE_SELF, &u);
+  return static_cast<double>(u.ru_maxrss) / 1024;
+}
+
+Report::Report(const Common& common, std::string json_path)
+    : common_(common), path_(std::move(json_path)) {
+  fmt::print("{:<10} {:<12} {:<26} {:<5} {:<8} {:>10} {:>10} {:>9}\n", "what", "method", "shape",
+             "dtype", "direction", "ms", "ms_min", "GFLOP/s");
+}
+
+void Report::add(const std::string& what, const std::string& method,
+                 const std::vector<int64_t>& shape, const std::string& dtype,
+                 const std::string& direction, const Timing& t, double flops, Json more) {
+  Json row = Json::object({{"what", what}, {"method", method}});
+  std::string dims;
+  Json list = Json::array();
+  for (const int64_t d : shape) {
+    dims += (dims.empty() ? "" : "x") + std::to_string(d);
+    list.push(d);
+  }
+  row.set("shape", list)
+      .set("dtype", dtype)
+      .set("direction", direction)
+      .set("ms", t.ms)
+      .set("ms_min", t.ms_min);
+  if (flops > 0) row.set("gflops", flops / t.ms / 1e6);
+  row.set("rss_mib", rss_mib())
+      .set("device", common_.device)
+      .set("threads", num_threads())
+      .set("isa", cpu_features());
+  row.set("seed", common_.seed < 0 ? 1 : common_.seed).set("bytes_peak", memory_stats().peak);
+  std::string extra;
+  for (const auto& [key, value] : more.members()) {
+    row.set(key, value);
+    extra +=
+        fmt::format("  {} {}", key,
+                    value.is_number() ? fmt::format("{:.4g}", value.as_double()) : value.dump());
+  }
+  fmt::print("{:<10} {:<12} {:<26} {:<5} {:<8} {:>10.3f} {:>10.3f} {:>9}{}\n", what, method, dims,
+             dtype, direction, t.ms, t.ms_min,
+             flops > 0 ? fmt::format("{:.1f}", flops / t.ms / 1e6) : "", extra);
+  std::fflush(stdout);
+  lines_ += row.dump() + "\n";
+}
+
+void Report::write() const {
+  if (!path_.empty()) write_file(path_, lines_);
+}
+
+int bench_command(const Common& common, const BenchOptions& o) {
+  static const std::vector<std::string> known = {"gemm"};
+  check<UsageError>(std::find(known.begin(), known.end(), o.what) != known.end(), "bench",
+                    "unknown benchmark '{}'{}", o.what, did_you_mean(o.what, known));
+  Report report(common, o.json);
+  bench_gemm(o, report);
+  report.write();
+  return 0;
+}
+
+}  // namespace tenun::tools

@@ -1,0 +1,113 @@
+// tenun check: verifies golden files. tenun gradcheck: finite differences for the op table.
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "tenun/autograd/gradcheck.h"
+#include "tenun/core/check.h"
+#include "tenun/ops/cases/golden.h"
+#include "tenun/tools/commands.h"
+#include "tenun/tools/table.h"
+
+namespace tenun::tools {
+namespace {
+
+std::vector<std::string> golden_files(const std::vector<std::string>& paths) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> files;
+  for (const std::string& p : paths) {
+    if (fs::is_directory(p)) {
+      std::vector<std::string> inside;
+      for (const auto& e : fs::directory_iterator(p))
+        if (e.path().extension() == ".safetensors") inside.push_back(e.path().string());
+      check<UsageError>(!inside.empty(), p, "the folder holds no .safetensors file");
+      std::sort(inside.begin(), inside.end());
+      files.insert(files.end(), inside.begin(), inside.end());
+    } else {
+      check<UsageError>(fs::exists(p), p, "no such file or folder");
+      files.push_back(p);
+    }
+  }
+  return files;
+}
+
+}  // namespace
+
+int check_command(const Common& common, const CheckOptions& o) {
+  const DType dtype = dtype_from_name(o.dtype);
+  check<UsageError>(dtype == DType::f64 || dtype == DType::f32 || dtype == DType::bf16, "check",
+                    "--dtype takes f64, f32 or bf16, got {}", o.dtype);
+  const Device device = device_from_name(common.device);
+  int passed = 0, failed = 0, unknown_files = 0;
+  std::set<std::string> unknown;
+  for (const std::string& file : golden_files(o.paths)) {
+    GoldenResult r;
+    try {
+      r = check_golden(file, find_op, dtype, device);
+    } catch (const Error& e) {
+      r.verdict = GoldenResult::Verdict::failed;
+      r.problems.emplace_back(e.what());
+    }
+    const std::string label = std::filesystem::path(file).stem().string();
+    if (r.verdict == GoldenResult::Verdict::passed) {
+      ++passed;
+      if (o.all)
+        fmt::print("ok      {:<44} {} of the tolerance used{}\n", label,
+                   fmt::format("{:.2g}", r.worst), r.where.empty() ? "" : " in " + r.where);
+      continue;
+    }
+    if (r.verdict == GoldenResult::Verdict::unknown_op) {
+      unknown.insert(r.op);
+      ++unknown_files;
+      fmt::print("unknown {:<44} {}\n", label, r.problems[0]);
+      continue;
+    }
+    ++failed;
+    fmt::print("FAILED  {}\n", label);
+    for (const std::string& p : r.problems) fmt::print("        {}\n", p);
+  }
+  if (!unknown.empty()) {
+    std::string list;
+    for (const std::string& n : unknown) list += (list.empty() ? "" : ", ") + n;
+    fmt::print(stderr, "unknown ops: {}\n", list);
+  }
+  fmt::print("{} passed, {} failed, 0 skipped\n", passed, failed + unknown_files);
+  return failed > 0 ? 1 : !unknown.empty() ? 2 : 0;
+}
+
+int gradcheck_command(const Common& common, const GradcheckCommandOptions& o) {
+  const Device device = device_from_name(common.device);
+  std::vector<const OpDef*> defs;
+  for (const std::string& name : o.ops) defs.push_back(&require_op(name));
+  if (o.ops.empty()) defs = all_ops();
+  int passed = 0, failed = 0, skipped = 0;
+  fmt::print("{:<26} {:<28} {:>10}  {:>9}  verdict\n", "op", "case", "max error", "slopes");
+  for (const OpDef* d : defs)
+    for (const OpCase& c : d->cases) {
+      if (!d->differentiable || (!c.smooth && !d->surrogate)) {
+        ++skipped;
+        continue;
+      }
+      const OpArgs args = make_case(*d, c, DType::f64);
+      std::vector<Tensor> x;
+      for (const Var& v : args.values) x.push_back(v.value().to(device));
+      const auto& call = d->surrogate ? d->surrogate : d->call;
+      const GradcheckResult r = gradcheck(
+          [&](std::span<const Var> in) {
+            OpArgs a = args;
+            a.values.assign(in.begin(), in.end());
+            return call(a);
+          },
+          x);
+      (r.ok ? passed : failed)++;
+      fmt::print("{:<26} {:<28} {:>10.2e}  {:>9}  {}{}\n", d->name, c.name, r.max_error, r.compared,
+                 r.ok ? "ok" : "FAILED ",
+                 r.ok ? (d->surrogate ? " (of the surrogate)" : "") : r.message);
+    }
+  fmt::print("{} passed, {} failed, {} skipped\n", passed, failed, skipped);
+  if (skipped > 0)
+    fmt::print(stderr, "skipped: cases without a gradient (integer outputs, discrete choices)\n");
+  return failed > 0 ? 1 : 0;
+}
+
+}  // namespace tenun::tools
