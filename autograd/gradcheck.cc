@@ -26,7 +26,7 @@ class Checker {
       wanted_[i] = x_[i].defined() && is_floating(x_[i].dtype()) &&
                    !(i < o.constant.size() && o.constant[i]);
       check<DTypeError>(!wanted_[i] || x_[i].dtype() == DType::f64, "gradcheck",
-                        "input {} must be f64, got {}", i, x_[i].describe());
+                        "input {} must be f64, got {}", i, x_[i]);
     }
   }
 

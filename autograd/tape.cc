@@ -31,7 +31,7 @@ void run_hooks(Slot& slot, Tensor& grad) {
   for (const auto& hook : slot.hooks)
     if (Tensor other = hook(grad); other.defined()) {
       check<AutogradError>(other.shape() == grad.shape() && other.dtype() == grad.dtype(), "hook",
-                           "returned {} for a gradient {}", other.describe(), grad.describe());
+                           "returned {} for a gradient {}", other, grad);
       grad = std::move(other);
     }
 }
@@ -44,12 +44,12 @@ void detail::check_finite(const char* op, const char* what, std::span<const Tens
   for (size_t i = 0; i < tensors.size(); ++i)
     check<AutogradError>(!tensors[i].defined() || tensors[i].all_finite(), op,
                          "produced a NaN or infinity in {} {} ({}); it is the first op to do so",
-                         what, i, tensors[i].describe());
+                         what, i, tensors[i]);
 }
 
 Var Var::parameter(Tensor value) {
   check<DTypeError>(is_floating(value.dtype()), "parameter",
-                    "needs a floating-point tensor, got {}", value.describe());
+                    "needs a floating-point tensor, got {}", value);
   auto slot = std::make_shared<Slot>();
   slot->leaf = true;
   return with_slot(std::move(value), std::move(slot));
@@ -69,7 +69,7 @@ void Var::zero_grad() {
 void Var::set_grad(Tensor g) {
   check<AutogradError>(slot_ != nullptr, "set_grad", "the variable is a constant");
   check<ShapeError>(!g.defined() || (g.shape() == shape() && g.dtype() == dtype()), "set_grad",
-                    "{} for a variable {}", g.describe(), value_.describe());
+                    "{} for a variable {}", g, value_);
   slot_->grad = std::move(g);
 }
 void Var::on_grad(std::function<Tensor(const Tensor&)> hook) {
@@ -89,7 +89,7 @@ const Tensor& Saved::get() const {
       tensor_.version() == version_, t_backward_op,
       "a tensor saved for its backward pass ({}) was overwritten after the forward pass; clone it "
       "before writing, or write after backward",
-      tensor_.describe());
+      tensor_);
   return tensor_;
 }
 
@@ -177,7 +177,7 @@ void Tape::run(Pass& pass) {
         continue;
       check<AutogradError>(dx[i].shape() == end.shape && dx[i].dtype() == end.dtype, name,
                            "its backward made {} as gradient of input {}, which is {}{}",
-                           dx[i].describe(), i, tenun::name(end.dtype), end.shape.str());
+                           dx[i], i, tenun::name(end.dtype), end.shape);
       accumulate(end.slot->grad, std::move(dx[i]));
     }
   }
@@ -193,7 +193,7 @@ void Tape::backward(const Var& loss, const Tensor& seed) {
                        "computed before the tape "
                        "or under NoGrad, or backward has already used the tape");
   check<ShapeError>(seed.defined() || loss.numel() == 1, "backward",
-                    "a loss {} that is not a scalar needs a seed", loss.value().describe());
+                    "a loss {} that is not a scalar needs a seed", loss.value());
   const Tensor start =
       seed.defined() ? seed : Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());
   backward_all({&loss, 1}, {&start, 1});
@@ -204,7 +204,7 @@ void Tape::backward_all(std::span<const Var> results, std::span<const Tensor> se
     if (!results[i].requires_grad() || !seeds[i].defined()) continue;
     check<ShapeError>(
         seeds[i].shape() == results[i].shape() && seeds[i].dtype() == results[i].dtype(),
-        "backward", "seed {} for a result {}", seeds[i].describe(), results[i].value().describe());
+        "backward", "seed {} for a result {}", seeds[i], results[i].value());
     accumulate(results[i].slot()->grad, seeds[i]);
   }
   // Leaves collect in place. Their hooks want this pass's gradient alone, so those start from
@@ -237,7 +237,7 @@ std::vector<Tensor> Tape::gradients(std::span<const Var> losses, std::span<const
   std::unordered_map<Slot*, Tensor> before;  // gradients that parameters held: put back at the end
   for (const Var& v : inputs) {
     check<AutogradError>(v.requires_grad(), "gradients", "an input ({}) is a constant",
-                         v.value().describe());
+                         v.value());
     pass.chosen[v.slot().get()] = {};
     if (v.is_leaf()) before.emplace(v.slot().get(), v.slot()->grad), v.slot()->grad = {};
   }
@@ -246,11 +246,11 @@ std::vector<Tensor> Tape::gradients(std::span<const Var> losses, std::span<const
     check<AutogradError>(loss.requires_grad(), "gradients", "the loss depends on no parameter");
     const bool given = !seeds.empty() && seeds[i].defined();
     check<ShapeError>(given || loss.numel() == 1, "gradients",
-                      "a loss {} that is not a scalar needs a seed", loss.value().describe());
+                      "a loss {} that is not a scalar needs a seed", loss.value());
     const Tensor seed =
         given ? seeds[i] : Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());
     check<ShapeError>(seed.shape() == loss.shape() && seed.dtype() == loss.dtype(), "gradients",
-                      "seed {} for a loss {}", seed.describe(), loss.value().describe());
+                      "seed {} for a loss {}", seed, loss.value());
     accumulate(loss.slot()->grad, seed);
   }
   run(pass);

@@ -13,29 +13,30 @@ namespace tenun {
 
 namespace detail {
 template <class T>
-decltype(auto) shown(const T& v) {
+decltype(auto) shown(T&& v) {
   if constexpr (requires { v.describe(); })
     return v.describe();
   else if constexpr (requires { v.str(); })
     return v.str();
   else
-    return (v);
+    return std::forward<T>(v);
 }
-template <class T>
-using Shown = decltype(shown(std::declval<const T&>()));
+// The type as fmt::format deduces it: X& or X.
+template <class T, class S = decltype(shown(std::declval<T>()))>
+using Shown = std::conditional_t<std::is_rvalue_reference_v<S>, std::remove_reference_t<S>, S>;
 }  // namespace detail
 
 template <class E = ValueError, class... A>
 [[noreturn]] void fail(std::string_view where, fmt::format_string<detail::Shown<A>...> text,
-                       const A&... args) {
-  throw E(fmt::format("{}: {}", where, fmt::format(text, detail::shown(args)...)));
+                       A&&... args) {
+  throw E(fmt::format("{}: {}", where, fmt::format(text, detail::shown(std::forward<A>(args))...)));
 }
 
 template <class E = ValueError, class... A>
 void check(bool ok, std::string_view where, fmt::format_string<detail::Shown<A>...> text,
-           const A&... args) {
+           A&&... args) {
   if (!ok) [[unlikely]]
-    fail<E>(where, text, args...);
+    fail<E>(where, text, std::forward<A>(args)...);
 }
 
 }  // namespace tenun

@@ -10,7 +10,7 @@ int64_t Shape::numel() const {
   int64_t n = 1;
   for (int64_t d : *this)
     if (__builtin_mul_overflow(n, d, &n))
-      fail<ShapeError>("shape", "{} has too many elements", str());
+      fail<ShapeError>("shape", "{} has too many elements", *this);
   return n;
 }
 
@@ -31,8 +31,7 @@ Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op) {
   for (int i = 0; i < n; ++i) {
     const int64_t x = i < a.size() ? a[a.size() - 1 - i] : 1;
     const int64_t y = i < b.size() ? b[b.size() - 1 - i] : 1;
-    check<ShapeError>(x == y || x == 1 || y == 1, op, "cannot broadcast {} with {}", a.str(),
-                      b.str());
+    check<ShapeError>(x == y || x == 1 || y == 1, op, "cannot broadcast {} with {}", a, b);
     out[n - 1 - i] = x == 1 ? y : x;
   }
   return out;
@@ -41,10 +40,10 @@ Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op) {
 Layout::Layout(const Shape& s) : shape(s), strides(Shape::filled(s.size(), 1)) {
   int64_t stride = 1;
   for (int i = s.size() - 1; i >= 0; --i) {
-    check<ShapeError>(s[i] >= 0, "shape", "negative size in {}", s.str());
+    check<ShapeError>(s[i] >= 0, "shape", "negative size in {}", s);
     strides[i] = stride;
     check<ShapeError>(!__builtin_mul_overflow(stride, std::max<int64_t>(s[i], 1), &stride), "shape",
-                      "{} has too many elements", s.str());
+                      "{} has too many elements", s);
   }
 }
 
@@ -67,7 +66,7 @@ Layout Layout::permute(const Dims& axes) const {
   unsigned seen = 0;
   for (int64_t a : axes) {
     const int i = normalize_axis(static_cast<int>(a), rank(), "permute");
-    check<ShapeError>((seen >> i & 1u) == 0, "permute", "axis {} twice in {}", i, axes.str());
+    check<ShapeError>((seen >> i & 1u) == 0, "permute", "axis {} twice in {}", i, axes);
     seen |= 1u << i;
     out.shape.push_back(shape[i]);
     out.strides.push_back(strides[i]);
@@ -82,7 +81,7 @@ Layout Layout::slice(int axis, int64_t from, int64_t to, int64_t step) const {
   if (from < 0) from += n;
   if (to < 0) to += n;
   check(from >= 0 && from <= to && to <= n, "slice", "range [{}, {}) is outside axis {} of {}",
-        from, to, a, shape.str());
+        from, to, a, shape);
   step = std::min(step, std::max<int64_t>(n, 1));  // more is the same, and would overflow below
   Layout out = *this;
   out.shape[a] = (to - from + step - 1) / step;
@@ -92,8 +91,7 @@ Layout Layout::slice(int axis, int64_t from, int64_t to, int64_t step) const {
 }
 
 Layout Layout::expand(const Shape& to) const {
-  check<ShapeError>(to.size() >= rank(), "expand", "{} cannot be expanded to {}", shape.str(),
-                    to.str());
+  check<ShapeError>(to.size() >= rank(), "expand", "{} cannot be expanded to {}", shape, to);
   Layout out;
   out.offset = offset;
   const int extra = to.size() - rank();
@@ -101,7 +99,7 @@ Layout Layout::expand(const Shape& to) const {
     const int64_t have = i < extra ? 1 : shape[i - extra];
     const int64_t want = to[i] == -1 && i >= extra ? have : to[i];
     check<ShapeError>(want >= 0 && (have == want || have == 1), "expand",
-                      "{} cannot be expanded to {}", shape.str(), to.str());
+                      "{} cannot be expanded to {}", shape, to);
     out.shape.push_back(want);
     out.strides.push_back(i < extra || (have == 1 && want != 1) ? 0 : strides[i - extra]);
   }

@@ -25,7 +25,7 @@ namespace {
 size_t byte_count(const Shape& shape, DType dtype) {
   int64_t bytes = 0;
   check<ShapeError>(!__builtin_mul_overflow(shape.numel(), size_of(dtype), &bytes), "tensor",
-                    "{} is too large", shape.str());
+                    "{} is too large", shape);
   return static_cast<size_t>(bytes);
 }
 }  // namespace
@@ -57,7 +57,7 @@ Tensor Tensor::wrap(void* data, const Shape& shape, DType dtype, std::function<v
   t.layout_ = Layout(shape);
   t.numel_ = shape.numel();
   t.dtype_ = dtype;
-  check(data != nullptr || t.numel_ == 0, "wrap", "a null pointer for {}", shape.str());
+  check(data != nullptr || t.numel_ == 0, "wrap", "a null pointer for {}", shape);
   t.storage_ = std::make_shared<Storage>(data, byte_count(shape, dtype), cpu(), std::move(deleter));
   return t;
 }
@@ -84,7 +84,7 @@ Tensor Tensor::with_layout(const Layout& layout) const {
   const auto elements = static_cast<int64_t>(storage_->bytes) / size_of(dtype_);
   check<ShapeError>(fits && low >= 0 && high < elements, "with_layout",
                     "sizes {} with strides {} and offset {} leave the {} elements of the storage",
-                    layout.shape.str(), layout.strides.str(), layout.offset, elements);
+                    layout.shape, layout.strides, layout.offset, elements);
   return t;
 }
 
@@ -95,17 +95,17 @@ Shape resolve(const Shape& shape, int64_t numel, const Tensor& x) {
   int64_t known = 1;
   for (int i = 0; i < s.size(); ++i) {
     if (s[i] == -1) {
-      check<ShapeError>(unknown < 0, "view", "two sizes of {} are -1", shape.str());
+      check<ShapeError>(unknown < 0, "view", "two sizes of {} are -1", shape);
       unknown = i;
     } else {
-      check<ShapeError>(s[i] >= 0, "view", "negative size in {}", shape.str());
+      check<ShapeError>(s[i] >= 0, "view", "negative size in {}", shape);
       check<ShapeError>(!__builtin_mul_overflow(known, s[i], &known), "view",
-                        "{} has too many elements", shape.str());
+                        "{} has too many elements", shape);
     }
   }
   if (unknown >= 0 && known > 0 && numel % known == 0) s[unknown] = numel / known;
   check<ShapeError>((unknown < 0 || s[unknown] >= 0) && s.numel() == numel, "view",
-                    "{} does not fit the {} elements of {}", shape.str(), numel, x.describe());
+                    "{} does not fit the {} elements of {}", shape, numel, x);
   return s;
 }
 }  // namespace
@@ -113,8 +113,8 @@ Shape resolve(const Shape& shape, int64_t numel, const Tensor& x) {
 Tensor Tensor::view(const Shape& shape) const {
   Layout out;
   check<ShapeError>(layout_.view(resolve(shape, numel_, *this), out), "view",
-                    "{} with strides {} cannot be viewed as {}; use reshape", describe(),
-                    strides().str(), shape.str());
+                    "{} with strides {} cannot be viewed as {}; use reshape", *this, strides(),
+                    shape);
   return viewed(out);
 }
 Tensor Tensor::reshape(const Shape& shape) const {
@@ -137,7 +137,7 @@ Tensor Tensor::select(int axis, int64_t index) const {
   const int a = normalize_axis(axis, rank(), "select");
   if (index < 0) index += dim(a);
   check(index >= 0 && index < dim(a), "select", "index {} is outside axis {} of {}", index, a,
-        describe());
+        *this);
   return slice(a, index, index + 1).squeeze(a);
 }
 Tensor Tensor::expand(const Shape& shape) const { return viewed(layout_.expand(shape)); }
@@ -150,7 +150,7 @@ Tensor Tensor::unsqueeze(int axis) const {
 }
 Tensor Tensor::squeeze(int axis) const {
   const int a = normalize_axis(axis, rank(), "squeeze");
-  check<ShapeError>(dim(a) == 1, "squeeze", "axis {} of {} is not of size 1", a, describe());
+  check<ShapeError>(dim(a) == 1, "squeeze", "axis {} of {} is not of size 1", a, *this);
   Layout l = layout_;
   l.shape.erase(a);
   l.strides.erase(a);
@@ -180,8 +180,7 @@ Tensor Tensor::to(Device target) const {
 }
 
 double Tensor::item() const {
-  check<ShapeError>(defined() && numel_ == 1, "item", "needs exactly one element, got {}",
-                    describe());
+  check<ShapeError>(defined() && numel_ == 1, "item", "needs exactly one element, got {}", *this);
   return values<double>()[0];
 }
 
@@ -195,7 +194,7 @@ Tensor& Tensor::copy_(const Tensor& from) {
   check_defined("copy_");
   from.check_defined("copy_");
   check<DeviceError>(from.device() == device(), "copy_", "tensors on {} and {}; use to(device)",
-                     device().str(), from.device().str());
+                     device(), from.device());
   const Tensor source = from.shape() == shape() ? from : from.expand(shape());
   ++storage_->version;
   if (numel_ > 0) device_ops(device().type).copy(span_of(), source.span_of());
@@ -204,8 +203,8 @@ Tensor& Tensor::copy_(const Tensor& from) {
 Tensor& Tensor::add_(const Tensor& from) {
   check_defined("add_");
   from.check_defined("add_");
-  check<ShapeError>(from.shape() == shape(), "add_", "{} += {}", describe(), from.describe());
-  check<DTypeError>(from.dtype() == dtype_, "add_", "{} += {}", describe(), from.describe());
+  check<ShapeError>(from.shape() == shape(), "add_", "{} += {}", *this, from);
+  check<DTypeError>(from.dtype() == dtype_, "add_", "{} += {}", *this, from);
   ++storage_->version;
   if (numel_ > 0) device_ops(device().type).add_into(span_of(), from.span_of());
   return *this;
@@ -221,15 +220,14 @@ void Tensor::check_defined(const char* op) const {
 void Tensor::check_access(DType want) const {
   check_defined("data");
   check<DTypeError>(want == dtype_, "data", "asked for {}, but the tensor is {}", name(want),
-                    describe());
+                    *this);
 }
 void Tensor::check_contiguous(const char* op) const {
   check<ShapeError>(layout_.contiguous(), op,
-                    "needs a contiguous tensor, got strides {}; call contiguous()",
-                    strides().str());
+                    "needs a contiguous tensor, got strides {}; call contiguous()", strides());
 }
 void Tensor::check_count(int64_t n) const {
-  check<ShapeError>(n == numel_, "tensor", "{} values given for shape {}", n, shape().str());
+  check<ShapeError>(n == numel_, "tensor", "{} values given for shape {}", n, shape());
 }
 
 std::string Tensor::describe() const {

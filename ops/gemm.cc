@@ -96,7 +96,7 @@ void run(Tensor& c, const Tensor& a, const Tensor& b, const Tensor& bias) {
 
 void gemm_cpu(Tensor& c, const Tensor& a, const Tensor& b, const Tensor& bias) {
   check<DTypeError>(a.dtype() == b.dtype() && (!bias.defined() || bias.dtype() == a.dtype()),
-                    "matmul", "operands of different types: {} x {}", a.describe(), b.describe());
+                    "matmul", "operands of different types: {} x {}", a, b);
   if (c.numel() == 0) return;
   if (a.dtype() == DType::f64) return run<double>(c, a, b, bias);
   if (a.dtype() == DType::f32) return run<float>(c, a, b, bias);

@@ -249,9 +249,9 @@ struct MaskedFillOp {
 void check_sizes(const char* op, const Tensor& index, const Tensor& limit, int dim) {
   bool fits = index.rank() == limit.rank();
   for (int i = 0; fits && i < index.rank(); ++i) fits = i == dim || index.dim(i) <= limit.dim(i);
-  check<ShapeError>(
-      fits, op, "index {} does not fit {}: it needs the same rank and no larger sizes{}",
-      index.describe(), limit.describe(), dim < 0 ? "" : fmt::format(" outside axis {}", dim));
+  check<ShapeError>(fits, op,
+                    "index {} does not fit {}: it needs the same rank and no larger sizes{}", index,
+                    limit, dim < 0 ? "" : fmt::format(" outside axis {}", dim));
 }
 
 }  // namespace
@@ -269,7 +269,7 @@ constinit Kernel<void(Tensor& y, const Tensor& index, const Tensor& x)> kernel::
 
 Tensor checked_index(const Tensor& index, int64_t n, const char* op) {
   check<DTypeError>(index.dtype() == DType::i64 || index.dtype() == DType::i32, op,
-                    "indices must be i64, got {}", index.describe());
+                    "indices must be i64, got {}", index);
   const Tensor ids = index.to(DType::i64).contiguous();
   const int64_t at = kernel::first_outside(ids.device(), ids, n);
   if (at < 0) return ids;
@@ -280,7 +280,7 @@ Tensor checked_index(const Tensor& index, int64_t n, const char* op) {
     position[i] = rest % ids.dim(i);
     rest /= ids.dim(i);
   }
-  fail(op, "index {} at position {} is outside [0, {})", value, position.str(), n);
+  fail(op, "index {} at position {} is outside [0, {})", value, position, n);
 }
 
 Tensor scatter_sum(const Shape& shape, const Tensor& index, const Tensor& src, int dim) {
@@ -298,7 +298,7 @@ Var gather(const Var& x, const Var& index, int dim) {
 
 Var take_along(const Var& x, const Var& index, int dim) {
   check<ShapeError>(index.rank() == x.rank(), "take_along", "index {} for {}: ranks must be equal",
-                    index.value().describe(), x.value().describe());
+                    index.value(), x.value());
   const int axis = normalize_axis(dim, x.rank(), "take_along");
   Shape a = x.shape(), b = index.shape();
   a[axis] = b[axis] = 1;
@@ -313,7 +313,7 @@ Var scatter_add(const Var& x, const Var& index, const Var& src, int dim) {
   check_sizes("scatter_add", index.value(), src.value(), -1);
   check<DTypeError>(
       src.dtype() == x.dtype() || (is_floating(src.dtype()) && is_floating(x.dtype())),
-      "scatter_add", "{} to {}; convert one of them", src.value().describe(), x.value().describe());
+      "scatter_add", "{} to {}; convert one of them", src.value(), x.value());
   return apply(ScatterAdd{axis}, x, Var(checked_index(index.value(), x.dim(axis), "scatter_add")),
                src);
 }
@@ -321,14 +321,14 @@ Var scatter_add(const Var& x, const Var& index, const Var& src, int dim) {
 Var index_select(const Var& x, const Var& index, int dim) {
   const int axis = normalize_axis(dim, x.rank(), "index_select");
   check<ShapeError>(index.rank() == 1, "index_select", "the index must have rank 1, got {}",
-                    index.value().describe());
+                    index.value());
   return apply(IndexSelect{axis}, x,
                Var(checked_index(index.value(), x.dim(axis), "index_select")));
 }
 
 Var embedding(const Var& weight, const Var& ids) {
   check<ShapeError>(weight.rank() >= 1, "embedding", "the weight needs rows, got {}",
-                    weight.value().describe());
+                    weight.value());
   const Tensor flat = checked_index(ids.value(), weight.dim(0), "embedding").view({ids.numel()});
   Shape out = ids.shape();
   for (int i = 1; i < weight.rank(); ++i) out.push_back(weight.dim(i));
@@ -337,8 +337,7 @@ Var embedding(const Var& weight, const Var& ids) {
 
 Var masked_fill(const Var& x, const Var& mask, double value) {
   check<ShapeError>(broadcast_shapes(x.shape(), mask.shape(), "masked_fill") == x.shape(),
-                    "masked_fill", "mask {} does not broadcast to {}", mask.value().describe(),
-                    x.value().describe());
+                    "masked_fill", "mask {} does not broadcast to {}", mask.value(), x.value());
   return apply(MaskedFillOp{value}, x, mask.detach());
 }
 

@@ -110,9 +110,9 @@ struct TopK {
 Ranked ranked(const char* op, const Var& x, int64_t k, int dim, TopKOptions options) {
   const int axis = normalize_axis(dim, x.rank(), op);
   check(k >= 0 && k <= x.dim(axis), op, "k = {} is outside [0, {}], the size of axis {} of {}", k,
-        x.dim(axis), axis, x.value().describe());
+        x.dim(axis), axis, x.value());
   check(x.dim(axis) <= int64_t{0xffffffff}, op, "axis {} of {} is longer than 2^32 - 1", axis,
-        x.value().describe());
+        x.value());
   auto [values, indices] = apply(TopK{axis, k, options}, x);
   return {values, indices};
 }

@@ -103,27 +103,24 @@ constinit Kernel<void(Tensor& c, const Tensor& a, const Tensor& b, const Tensor&
     kernel::gemm{"matmul", gemm_cpu};
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
-  check<ShapeError>(a.rank() >= 2 && b.rank() >= 2, "matmul", "needs matrices, got {} x {}",
-                    a.describe(), b.describe());
-  check<ShapeError>(a.dim(-1) == b.dim(-2), "matmul", "inner sizes differ: {} x {}", a.describe(),
-                    b.describe());
+  check<ShapeError>(a.rank() >= 2 && b.rank() >= 2, "matmul", "needs matrices, got {} x {}", a, b);
+  check<ShapeError>(a.dim(-1) == b.dim(-2), "matmul", "inner sizes differ: {} x {}", a, b);
   return product(a, b);
 }
 
 Var matmul(const Var& a, const Var& b) {
   check<ShapeError>(a.rank() >= 2 && b.rank() >= 2, "matmul", "needs matrices, got {} x {}",
-                    a.value().describe(), b.value().describe());
-  check<ShapeError>(a.dim(-1) == b.dim(-2), "matmul", "inner sizes differ: {} x {}",
-                    a.value().describe(), b.value().describe());
+                    a.value(), b.value());
+  check<ShapeError>(a.dim(-1) == b.dim(-2), "matmul", "inner sizes differ: {} x {}", a.value(),
+                    b.value());
   return apply(MatMul{}, a, b);
 }
 
 Var linear(const Var& x, const Var& weight, const Var& bias) {
   check<ShapeError>(x.rank() >= 1 && weight.rank() == 2 && x.dim(-1) == weight.dim(1), "linear",
-                    "x {} does not fit the weight {} (out, in)", x.value().describe(),
-                    weight.value().describe());
+                    "x {} does not fit the weight {} (out, in)", x.value(), weight.value());
   check<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.dim(0)}, "linear",
-                    "bias {} for weight {}", bias.value().describe(), weight.value().describe());
+                    "bias {} for weight {}", bias.value(), weight.value());
   return apply(Linear{}, x, weight, bias);
 }
 

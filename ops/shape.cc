@@ -111,8 +111,7 @@ Var flatten(const Var& x, int first, int last) {
   if (x.rank() == 0) return reshape(x, {1});
   const int a = normalize_axis(first, x.rank(), "flatten");
   const int b = normalize_axis(last, x.rank(), "flatten");
-  check(a <= b, "flatten", "axes {}..{} of {} are in the wrong order", first, last,
-        x.value().describe());
+  check(a <= b, "flatten", "axes {}..{} of {} are in the wrong order", first, last, x.value());
   Shape shape;
   for (int i = 0; i < x.rank(); ++i) {
     if (i > a && i <= b)
@@ -131,8 +130,7 @@ Var squeeze(const Var& x) {
 }
 Var squeeze(const Var& x, int dim) {
   const int a = normalize_axis(dim, x.rank(), "squeeze");
-  check<ShapeError>(x.dim(a) == 1, "squeeze", "axis {} of {} is not of size 1", a,
-                    x.value().describe());
+  check<ShapeError>(x.dim(a) == 1, "squeeze", "axis {} of {} is not of size 1", a, x.value());
   Shape shape = x.shape();
   shape.erase(a);
   return reshape(x, shape);

@@ -239,7 +239,7 @@ struct Triangular {
 };
 
 Var triangle(const Var& x, Triangle part, int64_t diagonal, const char* op) {
-  check<ShapeError>(x.rank() >= 2, op, "needs matrices, got {}", x.value().describe());
+  check<ShapeError>(x.rank() >= 2, op, "needs matrices, got {}", x.value());
   return apply(Triangular{part, diagonal}, x);
 }
 
@@ -251,8 +251,7 @@ Tensor pad_tensor(const Tensor& x, const std::vector<Padding>& axes, double valu
     const Padding& p = axes[static_cast<size_t>(i)];
     check<ShapeError>(!__builtin_add_overflow(shape[i], p.before, &shape[i]) &&
                           !__builtin_add_overflow(shape[i], p.after, &shape[i]),
-                      "pad", "{} with a border of {} and {} is too large", x.describe(), p.before,
-                      p.after);
+                      "pad", "{} with a border of {} and {} is too large", x, p.before, p.after);
   }
   Tensor y(shape, x.dtype(), x.device());
   Tensor inside = y;  // shrinks axis by axis; what is cut off is border
@@ -274,10 +273,10 @@ Var concat(const std::vector<Var>& xs, int dim) {
     bool fits = x.rank() == first.rank();
     for (int i = 0; fits && i < first.rank(); ++i) fits = i == axis || x.dim(i) == first.dim(i);
     check<ShapeError>(fits, "concat", "{} does not fit {} along axis {}: other sizes must be equal",
-                      x.value().describe(), first.describe(), axis);
+                      x.value(), first, axis);
     check<DTypeError>(
         x.dtype() == first.dtype() || (is_floating(x.dtype()) && is_floating(first.dtype())),
-        "concat", "{} with {}; convert one of them", x.value().describe(), first.describe());
+        "concat", "{} with {}; convert one of them", x.value(), first);
   }
   if (xs.size() == 1) return xs[0];
   return apply_list(Concat{axis}, xs)[0];
@@ -290,7 +289,7 @@ Var stack(const std::vector<Var>& xs, int dim) {
   rows.reserve(xs.size());
   for (const Var& x : xs) {
     check<ShapeError>(x.shape() == xs[0].shape(), "stack", "{} with {}: shapes must be equal",
-                      x.value().describe(), xs[0].value().describe());
+                      x.value(), xs[0].value());
     rows.push_back(unsqueeze(x, axis));
   }
   return concat(rows, axis);
@@ -301,12 +300,10 @@ std::vector<Var> split(const Var& x, const std::vector<int64_t>& sizes, int dim)
   int64_t rest = x.dim(axis);
   for (const int64_t n : sizes) {
     check(n >= 0 && n <= rest, "split",
-          "a piece of {} elements, where {} are left of axis {} of {}", n, rest, axis,
-          x.value().describe());
+          "a piece of {} elements, where {} are left of axis {} of {}", n, rest, axis, x.value());
     rest -= n;
   }
-  check(rest == 0, "split", "the pieces leave {} elements of axis {} of {}", rest, axis,
-        x.value().describe());
+  check(rest == 0, "split", "the pieces leave {} elements of axis {} of {}", rest, axis, x.value());
   return apply_list(Split{axis, sizes}, {x});
 }
 
@@ -330,8 +327,7 @@ std::vector<Var> unbind(const Var& x, int dim) {
 
 Var pad(const Var& x, const std::vector<Padding>& axes, double value) {
   const auto rank = static_cast<size_t>(x.rank());
-  check<ShapeError>(axes.size() <= rank, "pad", "{} borders for {}", axes.size(),
-                    x.value().describe());
+  check<ShapeError>(axes.size() <= rank, "pad", "{} borders for {}", axes.size(), x.value());
   std::vector<Padding> all(rank - axes.size());
   for (const Padding& p : axes) {
     check(p.before >= 0 && p.after >= 0, "pad", "negative border ({}, {}); use slice to cut",
@@ -343,8 +339,8 @@ Var pad(const Var& x, const std::vector<Padding>& axes, double value) {
 
 Var repeat(const Var& x, const Shape& counts) {
   check<ShapeError>(counts.size() >= x.rank(), "repeat", "{} counts for {}; one for each axis",
-                    counts.size(), x.value().describe());
-  for (const int64_t n : counts) check(n >= 0, "repeat", "negative count in {}", counts.str());
+                    counts.size(), x.value());
+  for (const int64_t n : counts) check(n >= 0, "repeat", "negative count in {}", counts);
   return apply(Repeat{counts}, x);
 }
 

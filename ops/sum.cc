@@ -204,7 +204,7 @@ Tensor sum_to(const Tensor& x, const Shape& shape) {
   if (x.shape() == shape) return x;
   unsigned mask = 0;
   const int extra = x.rank() - shape.size();
-  check<ShapeError>(extra >= 0, "sum_to", "{} cannot be summed to {}", x.describe(), shape.str());
+  check<ShapeError>(extra >= 0, "sum_to", "{} cannot be summed to {}", x, shape);
   for (int i = 0; i < x.rank(); ++i)
     if (i < extra || (shape[i - extra] == 1 && x.dim(i) != 1)) mask |= 1u << i;
   return sum_axes(x, mask, true).view(shape);

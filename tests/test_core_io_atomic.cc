@@ -113,6 +113,13 @@ TEST_SUITE("core_io_atomic") {
     CHECK(dir.count() == 1);
   }
 
+  TEST_CASE("a full disk is named, with what is left") {
+    const FileHandle full = open_append("/dev/full");
+    const std::string e = error_of([&] { write_all(full, "x", "/dev/full"); });
+    CHECK(contains(e, "/dev/full: cannot write: No space left on device ("));
+    CHECK(contains(e, "MiB are free"));
+  }
+
   TEST_CASE("folders are replaced whole") {
     const TempDir dir;
     write_version(dir / "last", 1);

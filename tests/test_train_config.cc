@@ -64,7 +64,8 @@ TEST_SUITE("train_config") {
   TEST_CASE("anchors, aliases and merge keys are copied") {
     check_same(tree("a: &x {p: 1, q: [2]}\nb: *x\nc: &y 5\nd: [*y, *x]"),
                "{a: {p: 1, q: [2]}, b: {p: 1, q: [2]}, c: 5, d: [5, {p: 1, q: [2]}]}");
-    check_same(tree("a: &x {p: 1, q: 2}\nb:\n  <<: *x\n  q: 3"), "{a: {p: 1, q: 2}, b: {q: 3, p: 1}}");
+    check_same(tree("a: &x {p: 1, q: 2}\nb:\n  <<: *x\n  q: 3"),
+               "{a: {p: 1, q: 2}, b: {q: 3, p: 1}}");
     // Own keys win, then earlier maps of the list.
     check_same(tree("a: &x {p: 1, q: 1}\nb: &y {q: 2, r: 2}\nc: {<<: [*x, *y], p: 0}"),
                "{a: {p: 1, q: 1}, b: {q: 2, r: 2}, c: {p: 0, q: 1, r: 2}}");
@@ -83,7 +84,9 @@ TEST_SUITE("train_config") {
     CHECK(n.find("f")->value.text == "two\nlines\n");
     CHECK(n.find("e")->key_mark.line == 5);
     CHECK(n.find("e")->key_mark.column == 1);
-    CHECK(tree("\xEF\xBB\xBF" "a: 1").find("a") != nullptr);  // a byte order mark is no key
+    CHECK(tree("\xEF\xBB\xBF"
+               "a: 1")
+              .find("a") != nullptr);  // a byte order mark is no key
   }
 
   TEST_CASE("scalars") {
@@ -92,7 +95,8 @@ TEST_SUITE("train_config") {
     CHECK(read_double("-.5").value() == -0.5);
     CHECK(read_double("5.").value() == 5.0);
     CHECK(read_double(".inf").value() == std::numeric_limits<double>::infinity());
-    for (const char* bad : {"", "nan", "inf", "1e", "0x10", "1_0", "--1", "1.2.3", "e5", "007", "+"})
+    for (const char* bad :
+         {"", "nan", "inf", "1e", "0x10", "1_0", "--1", "1.2.3", "e5", "007", "+"})
       CHECK_MESSAGE(!read_double(bad), bad);
     CHECK(read_int("1e3").value() == 1000);
     CHECK(read_int("+7").value() == 7);
@@ -110,10 +114,12 @@ TEST_SUITE("train_config") {
 
   TEST_CASE("text that is written reads back the same") {
     for (const std::string text :
-         {"plain", "with space", "true", "NULL", "~", "12", "1e-4", "0x1f", "a: b", "#x", "- x", "",
-          " lead", "tail ", "quote\"s", "back\\slash", "two\nlines", "tab\there", "*star", "{b}",
-          "[c]", "~/path", "../up", ".hidden", "m\xc3\xa9ga", "%x", "@at", "`x`", "!tag", "x,y",
-          "2024-01-01", "yes", "=", "<<", "?", "-", "a#b", "32-true", "...", "---"}) {
+         {"plain",    "with space",  "true",       "NULL",        "~",     "12",    "1e-4",
+          "0x1f",     "a: b",        "#x",         "- x",         "",      " lead", "tail ",
+          "quote\"s", "back\\slash", "two\nlines", "tab\there",   "*star", "{b}",   "[c]",
+          "~/path",   "../up",       ".hidden",    "m\xc3\xa9ga", "%x",    "@at",   "`x`",
+          "!tag",     "x,y",         "2024-01-01", "yes",         "=",     "<<",    "?",
+          "-",        "a#b",         "32-true",    "...",         "---"}) {
       YamlNode map = YamlNode::map();
       map.entries.push_back({"k", {}, YamlNode::scalar(text, needs_quotes(text))});
       map.entries.push_back({text, {}, YamlNode::scalar("1")});
@@ -152,7 +158,8 @@ TEST_SUITE("train_config") {
     folder.write("sub/a.yaml", "x-note: &n 1\n.hidden: 2\nt: {a: *n, b: 1, l: [1, 2]}\n");
     folder.write("sub/b.yaml", "base: a.yaml\nt: {b: 2, c: 2}\n");
     folder.write("other.yaml", "t: {c: 3, d: 3}\n");
-    const auto top = folder.write("top.yaml", "base: [sub/b.yaml, other.yaml]\nt: {d: 4, l: [9]}\n");
+    const auto top =
+        folder.write("top.yaml", "base: [sub/b.yaml, other.yaml]\nt: {d: 4, l: [9]}\n");
     ConfigProblems problems;
     const YamlNode n = load_yaml(top, problems);
     problems.throw_if_any();
@@ -172,7 +179,8 @@ TEST_SUITE("train_config") {
     const auto changed = [&](const std::string& flag) { return overridden(text, {flag}); };
     CHECK(changed("--a.b.c=5").find("a")->value.find("b")->value.find("c")->value.text == "5");
     check_same(changed("--a=[1, {k: v}]").find("a")->value, "[1, {k: v}]");
-    check_same(changed("--o.init_args.x=2").find("o")->value, "{class_path: m.A, init_args: {x: 2}}");
+    check_same(changed("--o.init_args.x=2").find("o")->value,
+               "{class_path: m.A, init_args: {x: 2}}");
     check_same(changed("--o.x=2").find("o")->value, "{class_path: m.A, init_args: {x: 2}}");
     check_same(changed("--o.y.z=2").find("o")->value,
                "{class_path: m.A, init_args: {x: 1, y: {z: 2}}}");
@@ -188,8 +196,7 @@ TEST_SUITE("train_config") {
     check_same(changed("--l.0.init_args.k=7").find("l")->value,
                "[{class_path: m.C, init_args: {k: 7}}, 2]");
     check_same(changed("--l[0].k=7").find("l")->value, "[{class_path: m.C, init_args: {k: 7}}, 2]");
-    check_same(changed("--l[1]=x").find("l")->value,
-               "[{class_path: m.C, init_args: {k: 1}}, x]");
+    check_same(changed("--l[1]=x").find("l")->value, "[{class_path: m.C, init_args: {k: 1}}, x]");
     check_same(changed("--l=[]").find("l")->value, "[]");
     check_same(changed("--new.deep.key=[1, 2]").find("new")->value, "{deep: {key: [1, 2]}}");
     check_same(changed("--empty=").find("empty")->value, "null");

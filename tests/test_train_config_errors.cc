@@ -186,8 +186,9 @@ TEST_SUITE("train_config_errors") {
 
   TEST_CASE("what() has one line per problem: file:line:column: message; hint") {
     try {
-      static_cast<void>(parse_config("model: {denoiser: JiT.JiT}\ntrainer: {max_step: 3, log_every_n_steps: x}\n",
-                                     "run.yaml"));
+      static_cast<void>(
+          parse_config("model: {denoiser: JiT.JiT}\ntrainer: {max_step: 3, log_every_n_steps: x}\n",
+                       "run.yaml"));
       FAIL("nothing was thrown");
     } catch (const ConfigError& e) {
       CHECK(std::string(e.what()) ==

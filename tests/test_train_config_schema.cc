@@ -55,7 +55,8 @@ TEST_SUITE("train_config_schema") {
     const std::string flow = "src.diffusion.flow_matching.";
     CHECK(path("x.y.training_repa_JiT.REPATrainer", ClassKind::trainer) ==
           flow + "training_repa_JiT.REPATrainer");
-    CHECK(path("training_repa.REPATrainer", ClassKind::trainer) == flow + "training_repa.REPATrainer");
+    CHECK(path("training_repa.REPATrainer", ClassKind::trainer) ==
+          flow + "training_repa.REPATrainer");
     CHECK(path("REPATrainer", ClassKind::trainer).empty());
     CHECK(path("AdamW", ClassKind::optimizer) == "torch.optim.AdamW");
     CHECK(path("my.own.AdamW", ClassKind::optimizer).empty());
@@ -174,17 +175,16 @@ data:
     CHECK(c.model.optimizer.as<AdamWOptions>().lr == 1e-4);
     CHECK(c.model.optimizer.as<AdamWOptions>().weight_decay == 0.0);
     CHECK(c.data.train_batch_size == 32);
-    CHECK(run_directory(c) ==
-          "./universal_pix_workdirs/exp_jit_b_pixel_repa_4_sla2_lpips_pdino");
+    CHECK(run_directory(c) == "./universal_pix_workdirs/exp_jit_b_pixel_repa_4_sla2_lpips_pdino");
     CHECK(config_notices(c).size() == 1);
     CHECK_THROWS_AS(require_available(c), ConfigError);
 
-    const RunConfig plain = load_config(
-        {file}, parse_overrides({"--model.diffusion_trainer.class_path="
-                                 "src.diffusion.flow_matching.training_pixel."
-                                 "PixelFlowMatchingTrainer",
-                                 "--model.diffusion_trainer.init_args.lognorm_t=true",
-                                 "--trainer.max_steps", "10"}));
+    const RunConfig plain =
+        load_config({file}, parse_overrides({"--model.diffusion_trainer.class_path="
+                                             "src.diffusion.flow_matching.training_pixel."
+                                             "PixelFlowMatchingTrainer",
+                                             "--model.diffusion_trainer.init_args.lognorm_t=true",
+                                             "--trainer.max_steps", "10"}));
     require_available(plain);
     CHECK(plain.model.diffusion_trainer.as<FlowTrainerOptions>().lognorm_t);
     CHECK(!plain.model.diffusion_trainer.as<FlowTrainerOptions>().clamp_target);
@@ -202,7 +202,8 @@ data:
       const RunConfig again = load_config({folder.write(fs::path(file).filename().string(), text)});
       CHECK(resolved_yaml(again) == text);
       CHECK(run_directory(again) == run_directory(c));
-      if (file.find("pixelgen") == std::string::npos || file.find("jit_b.yaml") != std::string::npos)
+      if (file.find("pixelgen") == std::string::npos ||
+          file.find("jit_b.yaml") != std::string::npos)
         require_available(c);
     }
     for (const auto& [name, ratio, block] :
@@ -222,7 +223,8 @@ data:
 
   TEST_CASE("later files and flags win") {
     const Folder folder;
-    const auto first = folder.write("1.yaml", "model: {denoiser: JiT}\ntrainer: {max_steps: 1, max_epochs: 1}\n");
+    const auto first =
+        folder.write("1.yaml", "model: {denoiser: JiT}\ntrainer: {max_steps: 1, max_epochs: 1}\n");
     const auto second = folder.write("2.yaml", "trainer: {max_steps: 2}\n");
     CHECK(load_config({first, second}).trainer.max_steps == 2);
     CHECK(load_config({second, first}).trainer.max_steps == 1);
@@ -252,7 +254,8 @@ data:
     const fs::path page = kSource / "docs/config.md";
     const std::string text = config_reference_markdown();
     if (std::getenv("TENUN_WRITE_DOCS") != nullptr) std::ofstream(page) << text;
-    CHECK_MESSAGE(read_text(page) == text,
-                  "run the suite train_config_schema once with TENUN_WRITE_DOCS=1 to write docs/config.md");
+    CHECK_MESSAGE(
+        read_text(page) == text,
+        "run the suite train_config_schema once with TENUN_WRITE_DOCS=1 to write docs/config.md");
   }
 }

@@ -4,7 +4,7 @@
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/tile.h"
 
-namespace tenun::attention {
+namespace tenun::attn {
 namespace {
 
 void row_dot_cpu(Tensor& delta, const Tensor& a_, const Tensor& b_) {
@@ -98,4 +98,4 @@ void check_blocks(const char* op, const Tensor& q, const Tensor& k, const Tensor
                     mask->describe(), q.describe(), k.describe(), block_q, block_k, want.str());
 }
 
-}  // namespace tenun::attention
+}  // namespace tenun::attn

@@ -10,7 +10,7 @@
 #include "tenun/core/random.h"
 #include "tenun/core/tensor.h"
 
-namespace tenun::attention {
+namespace tenun::attn {
 
 /// Selected blocks as sorted lists, by rows (query blocks) and by columns (key blocks), for every
 /// head bh: row r = bh * T_m + I visits row_index[row_start[r] .. row_start[r + 1]).
@@ -32,8 +32,7 @@ struct Quant {
 struct FlashArgs {
   double scale = 1;
   const BlockLists* lists = nullptr;  ///< none: all blocks
-  Tensor
-      weight;  ///< soft mask m (B, H, T_m, T_n) in the compute type: p ~ m exp(s); not with lists
+  Tensor weight{};  ///< soft mask m (B, H, T_m, T_n) in the compute type: p ~ m exp(s); not with lists
   int64_t block_q = 0, block_k = 0;  ///< of weight and quant
   double dropout = 0;                ///< share of probabilities that are dropped
   RandomKey key{};
@@ -44,11 +43,14 @@ struct FlashGrads {
 };
 
 namespace kernel {
+/// An undefined o: only lse is wanted.
 extern Kernel<void(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                    const FlashArgs& args)>
     flash_forward;
 /// dS = P (dy v^T - delta), from which dq, dk; dv = P^T dy; dweight = sums of dS / weight. Passing
-/// delta = rowsum(dy * o) gives the gradient of o; subtracting the gradient of lse adds that.
+/// delta = rowsum(dy * o) gives the gradient of o; subtracting the gradient of lse adds that. An
+/// undefined dy is zero. With args.quant, k must be the smoothed k: the rounding is ignored
+/// (straight-through).
 extern Kernel<void(FlashGrads& grads, const Tensor& dy, const Tensor& q, const Tensor& k,
                    const Tensor& v, const Tensor& lse, const Tensor& delta, const FlashArgs& args)>
     flash_backward;
@@ -61,6 +63,8 @@ struct FlashResult {
 };
 [[nodiscard]] FlashResult flash_forward(const Tensor& q, const Tensor& k, const Tensor& v,
                                         const FlashArgs& args);
+/// x minus its mean over the tokens, in the compute type. The map is its own adjoint.
+[[nodiscard]] Tensor smoothed(const Tensor& x);
 [[nodiscard]] Tensor row_dot(const Tensor& a, const Tensor& b);
 
 /// ShapeError unless q, k, v are (B, H, Nq, D), (B, H, Nk, D), (B, H, Nk, D) of one dtype.
@@ -70,4 +74,4 @@ void check_blocks(const char* op, const Tensor& q, const Tensor& k, const Tensor
                   int64_t block_q, int64_t block_k);
 [[nodiscard]] inline int64_t blocks(int64_t n, int64_t block) { return (n + block - 1) / block; }
 
-}  // namespace tenun::attention
+}  // namespace tenun::attn

@@ -1,16 +1,19 @@
 // Backward pass, one pass over the key columns with five products a tile. Keys lie in the vector
 // lanes: a column of up to 64 keys keeps K^T, V^T, dK^T and dV^T; every tile of queries that sees
 // it forms P and dS again and adds its part of dQ.
+#include <optional>
+
 #include "tenun/core/math.h"
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/flash_detail.h"
 
-namespace tenun::attention {
+namespace tenun::attn {
 namespace {
 
 template <class T>
 struct Backward {
-  Heads<T> q, k, v, dy;
+  Heads<T> q, k, v;
+  std::optional<Heads<T>> dy;  // none: zero
   const T *lse, *delta;
   T *dq, *dk, *dv, *dweight;  // nullptr: not wanted
   int64_t nq, nk, d;
@@ -109,16 +112,16 @@ struct Backward {
 
   // dq_head: [nq][width()]
   void visit(Column& c, int64_t first, int64_t n, T* dq_head) const {
-    const Rows<T> qr = q[c.bh], yr = dy[c.bh];
+    const Rows<T> qr = q[c.bh], yr = dy ? (*dy)[c.bh] : Rows<T>{};
     tile_product<T>(n, c.lanes, d, {qr.row(first), qr.stride, 1}, c.kt, kPanel, c.s, kPanel,
                     Into::set);
-    if (wants_scores())
+    if (dy && wants_scores())
       tile_product<T>(n, c.lanes, d, {yr.row(first), yr.stride, 1}, c.vt, kPanel, c.dp, kPanel,
                       Into::set);
     else
       std::fill_n(c.dp, n * kPanel, T(0));
     probabilities(c, first, n);
-    if (dv != nullptr)
+    if (dy && dv != nullptr)
       tile_product<T>(d, c.lanes, n, {yr.row(first), 1, yr.stride}, c.s, kPanel, c.dvt, kPanel,
                       Into::add);
     if (dk != nullptr)
@@ -208,16 +211,26 @@ void flash_backward_cpu(FlashGrads& g, const Tensor& dy_, const Tensor& q_, cons
                         const Tensor& v_, const Tensor& lse, const Tensor& delta,
                         const FlashArgs& args) {
   const Tensor q = compute_rows(q_), k = compute_rows(k_), v = compute_rows(v_),
-               dy = compute_rows(dy_);
+               dy = dy_.defined() ? compute_rows(dy_) : dy_;
   visit<DType::f32, DType::f64>(q.dtype(), "attention", [&]<class T>() {
     const Tensor bias = log_of(args.weight);
     const auto out = [](Tensor& t) { return t.defined() ? t.mutable_data<T>() : nullptr; };
     if (g.dweight.defined()) g.dweight.fill_(0);
-    const Backward<T> b{Heads<T>(q),    Heads<T>(k),   Heads<T>(v),
-                        Heads<T>(dy),   lse.data<T>(), delta.data<T>(),
-                        out(g.dq),      out(g.dk),     out(g.dv),
-                        out(g.dweight), q.dim(2),      k.dim(2),
-                        q.dim(3),       args,          bias.defined() ? bias.data<T>() : nullptr};
+    const Backward<T> b{Heads<T>(q),
+                        Heads<T>(k),
+                        Heads<T>(v),
+                        dy.defined() ? std::optional<Heads<T>>(dy) : std::nullopt,
+                        lse.data<T>(),
+                        delta.data<T>(),
+                        out(g.dq),
+                        out(g.dk),
+                        out(g.dv),
+                        out(g.dweight),
+                        q.dim(2),
+                        k.dim(2),
+                        q.dim(3),
+                        args,
+                        bias.defined() ? bias.data<T>() : nullptr};
     b.run(q.dim(0) * q.dim(1));
   });
 }
@@ -229,4 +242,4 @@ constinit Kernel<void(FlashGrads& grads, const Tensor& dy, const Tensor& q, cons
                       const FlashArgs& args)>
     kernel::flash_backward{"flash attention backward", flash_backward_cpu};
 
-}  // namespace tenun::attention
+}  // namespace tenun::attn

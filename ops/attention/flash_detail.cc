@@ -2,7 +2,7 @@
 
 #include "tenun/core/parallel.h"
 
-namespace tenun::attention {
+namespace tenun::attn {
 namespace {
 
 template <class T>
@@ -153,4 +153,4 @@ void keep_factors(float* out, int64_t by_key, int64_t by_query, const FlashArgs&
   }
 }
 
-}  // namespace tenun::attention
+}  // namespace tenun::attn

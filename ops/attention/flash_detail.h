@@ -7,7 +7,7 @@
 #include "tenun/ops/attention/flash.h"
 #include "tenun/ops/attention/tile.h"
 
-namespace tenun::attention {
+namespace tenun::attn {
 
 /// Operands of the low-bit forward: integers and their units, held in T (exact: sums stay below
 /// 2^24). Replaces k by the smoothed k (rounded if qk is), v by its integers if pv is.
@@ -22,9 +22,6 @@ struct LowBitOperands {
 template <class T>
 [[nodiscard]] LowBitOperands<T> low_bit_operands(const Tensor& q, Tensor& k, Tensor& v,
                                                  const FlashArgs& args);
-/// k minus its mean over the tokens.
-[[nodiscard]] Tensor smoothed(const Tensor& k);
-
 /// log(m), with a floor that keeps it finite; undefined for undefined.
 [[nodiscard]] Tensor log_of(const Tensor& weight);
 
@@ -47,4 +44,4 @@ void for_each_run(const Tensor& start_, const Tensor& index_, int64_t row, int64
   }
 }
 
-}  // namespace tenun::attention
+}  // namespace tenun::attn

@@ -5,7 +5,7 @@
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/flash_detail.h"
 
-namespace tenun::attention {
+namespace tenun::attn {
 namespace {
 
 template <class T>
@@ -79,6 +79,7 @@ struct Forward {
         for (int64_t w = 0; w < lanes; ++w) s[w] += add[w];
       }
     softmax(p, n);
+    if (o == nullptr) return;
     if (p.keep != nullptr) {
       keep_factors(p.keep, kPanel, 1, args, p.bh, nq, nk, p.first, p.count, begin, n);
       for (int64_t j = 0; j < n; ++j)
@@ -126,17 +127,18 @@ struct Forward {
   }
 
   void close(Panel& p) const {
-    T* const out = o + (p.bh * nq + p.first) * d;
     for (int64_t w = 0; w < p.lanes; ++w) {
       p.next[w] = p.l[w] > 0 ? T(1) / p.l[w] : p.l[w] == 0 ? T(0) : p.l[w];  // NaN stays NaN
       p.m[w] = p.l[w] == 0 ? -std::numeric_limits<T>::infinity() : p.m[w] + math::log(p.l[w]);
     }
+    std::copy_n(p.m, p.count, lse + p.bh * nq + p.first);
+    if (o == nullptr) return;
+    T* const out = o + (p.bh * nq + p.first) * d;
     for (int64_t c = 0; c < d; ++c) {
       const T unit = low.pv() ? low.v_scale[p.bh * d + c] / T(127) : T(1);
       for (int64_t w = 0; w < p.count; ++w)
         out[w * d + c] = p.ot[c * kPanel + w] * p.next[w] * unit;
     }
-    std::copy_n(p.m, p.count, lse + p.bh * nq + p.first);
   }
 
   void run(int64_t heads) const {
@@ -175,14 +177,14 @@ void flash_forward_cpu(Tensor& o, Tensor& lse, const Tensor& q_, const Tensor& k
   const Tensor q = compute_rows(q_);
   Tensor k = compute_rows(k_), v = compute_rows(v_);
   if (q.numel() == 0) return;
-  Tensor wide = o.dtype() == q.dtype() ? o : Tensor(o.shape(), q.dtype());
+  Tensor wide = !o.defined() || o.dtype() == q.dtype() ? o : Tensor(o.shape(), q.dtype());
   visit<DType::f32, DType::f64>(q.dtype(), "attention", [&]<class T>() {
     const LowBitOperands<T> low = low_bit_operands<T>(q, k, v, args);
     const Tensor bias = log_of(args.weight);
     const Forward<T> f{Heads<T>(q),
                        Heads<T>(k),
                        Heads<T>(v),
-                       wide.mutable_data<T>(),
+                       wide.defined() ? wide.mutable_data<T>() : nullptr,
                        lse.mutable_data<T>(),
                        q.dim(2),
                        k.dim(2),
@@ -193,7 +195,7 @@ void flash_forward_cpu(Tensor& o, Tensor& lse, const Tensor& q_, const Tensor& k
                        args.quant.any() ? std::min(args.block_k, k.dim(2)) : kPanel};
     f.run(q.dim(0) * q.dim(1));
   });
-  if (o.dtype() != q.dtype()) o.copy_(wide);
+  if (o.defined() && o.dtype() != q.dtype()) o.copy_(wide);
 }
 
 }  // namespace
@@ -202,4 +204,4 @@ constinit Kernel<void(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, 
                       const FlashArgs& args)>
     kernel::flash_forward{"flash attention forward", flash_forward_cpu};
 
-}  // namespace tenun::attention
+}  // namespace tenun::attn

@@ -1,6 +1,6 @@
 #include "tenun/ops/attention/tile.h"
 
-namespace tenun::attention {
+namespace tenun::attn {
 namespace {
 
 template <class T>
@@ -98,4 +98,4 @@ Tensor compute_rows(const Tensor& x) {
   return wide.strides()[wide.rank() - 1] == 1 || wide.dim(-1) == 1 ? wide : wide.contiguous();
 }
 
-}  // namespace tenun::attention
+}  // namespace tenun::attn

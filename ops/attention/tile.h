@@ -11,7 +11,7 @@
 
 #include "tenun/core/tensor.h"
 
-namespace tenun::attention {
+namespace tenun::attn {
 
 /// Elements of one vector.
 template <class T>
@@ -106,4 +106,4 @@ class Scratch {
   int64_t left_;
 };
 
-}  // namespace tenun::attention
+}  // namespace tenun::attn

@@ -128,8 +128,8 @@ void functions(ClassRegistry& r) {
   const std::string flow = src("diffusion.flow_matching.");
   r.add<NoOptions>(ClassKind::scheduler, flow + "scheduling.LinearScheduler",
                    "x_t = t x + (1 - t) noise");
-  for (const char* name : {"GVPScheduler", "ConstScheduler", "GammaScheduler", "VPScheduler",
-                           "VPBetaScheduler"})
+  for (const char* name :
+       {"GVPScheduler", "ConstScheduler", "GammaScheduler", "VPScheduler", "VPBetaScheduler"})
     r.add<OpenOptions>(ClassKind::scheduler, flow + "scheduling." + name,
                        "another path between noise and data")
         .unavailable = "it is not planned; use LinearScheduler";
@@ -144,7 +144,8 @@ void functions(ClassRegistry& r) {
       .unavailable = "it arrives with a later release; use simple_guidance_fn";
   r.add<NoOptions>(ClassKind::lms_transform_fn, flow + "adam_sampling.nop", "the time itself");
   r.add<NoOptions>(ClassKind::step_fn, flow + "sampling.ode_step_fn", "x + v dt");
-  for (const char* name : {"sde_step_fn", "sde_mean_step_fn", "sde_preserve_step_fn", "sid2_step_fn"})
+  for (const char* name :
+       {"sde_step_fn", "sde_mean_step_fn", "sde_preserve_step_fn", "sid2_step_fn"})
     r.add<NoOptions>(ClassKind::step_fn, flow + "sampling." + name, "a stochastic step")
         .unavailable = "stochastic steps arrive with a later release; use ode_step_fn";
   const auto weight = [&](const std::string& name, const char* doc) {
@@ -153,6 +154,8 @@ void functions(ClassRegistry& r) {
          {"training_pixel", "training_repa", "training_repa_JiT", "training_repa_JiT_LPIPS",
           "training_repa_JiT_LPIPS_DINO", "training_repa_JiT_LPIPS_DINO_NoiseGating"})
       info.aliases.push_back(flow + module + "." + name);
+    if (name != "constant")
+      info.unavailable = "weights over t arrive with a later release; use constant";
   };
   weight("constant", "1");
   weight("inverse_sigma", "1 / sigma^2");
@@ -186,8 +189,8 @@ void parts(ClassRegistry& r) {
       .aliases = {"torch.optim.adamw.AdamW"};
   r.add<SgdOptions>(ClassKind::optimizer, "torch.optim.SGD", "gradient descent with momentum")
       .aliases = {"torch.optim.sgd.SGD"};
-  r.add<OpenOptions>(ClassKind::optimizer, "torch.optim.Adam", "Adam with L2 penalty")
-      .unavailable = "use torch.optim.AdamW, with weight_decay 0 it is the same";
+  r.add<OpenOptions>(ClassKind::optimizer, "torch.optim.Adam", "Adam with L2 penalty").unavailable =
+      "use torch.optim.AdamW, with weight_decay 0 it is the same";
   r.add<OpenOptions>(ClassKind::optimizer, "muon.MuonWithAuxAdam", "Muon for matrices, else Adam")
       .unavailable = "it arrives with a later release; use torch.optim.AdamW meanwhile";
   r.add<ConstantWithWarmupOptions>(ClassKind::lr_scheduler,
@@ -254,8 +257,8 @@ void datasets(ClassRegistry& r) {
   for (const char* path :
        {"data.dataset.image_txt.ImageText", "data.dataset.geneval.GenEvalDataset",
         "data.dataset.dpg.DPGDataset", "data.dataset.blip3o_dataset.WebDatasetPackedDataset"})
-    r.add<OpenOptions>(kind, src(path), "text and images")
-        .unavailable = "text conditions are not planned; use PixImageNet";
+    r.add<OpenOptions>(kind, src(path), "text and images").unavailable =
+        "text conditions are not planned; use PixImageNet";
 }
 
 }  // namespace

@@ -18,10 +18,10 @@ void check_agreement(const RunConfig& c, ConfigProblems& problems) {
   const auto differ = [&](const Object& o, const std::string& where, const char* argument,
                           std::int64_t value, const char* net_key, std::int64_t wanted) {
     if (value == wanted) return;
-    problems.add(o.mark(argument), where + ".init_args." + argument,
-                 fmt::format("{} {} does not match the denoiser's {} {}", argument, value, net_key,
-                             wanted),
-                 "set both to the same number");
+    problems.add(
+        o.mark(argument), where + ".init_args." + argument,
+        fmt::format("{} {} does not match the denoiser's {} {}", argument, value, net_key, wanted),
+        "set both to the same number");
   };
   if (c.model.conditioner.is<LabelConditionerOptions>())
     differ(c.model.conditioner, "model.conditioner", "num_classes",
@@ -43,11 +43,11 @@ void check_agreement(const RunConfig& c, ConfigProblems& problems) {
     differ(c.model.diffusion_trainer, "model.diffusion_trainer", "proj_denoiser_dim",
            repa.proj_denoiser_dim, "hidden_size", net.hidden_size);
     if (repa.align_layer > net.depth)
-      problems.add(c.model.diffusion_trainer.mark("align_layer"),
-                   "model.diffusion_trainer.init_args.align_layer",
-                   fmt::format("align_layer {} is past the last of {} blocks", repa.align_layer,
-                               net.depth),
-                   "count blocks from 1");
+      problems.add(
+          c.model.diffusion_trainer.mark("align_layer"),
+          "model.diffusion_trainer.init_args.align_layer",
+          fmt::format("align_layer {} is past the last of {} blocks", repa.align_layer, net.depth),
+          "count blocks from 1");
   }
 }
 
@@ -66,6 +66,12 @@ RunConfig build(const YamlNode& root, const std::string& name, ConfigProblems& p
     config.model.conditioner = labels;
   }
   return config;
+}
+
+void apply_all(YamlNode& root, const std::vector<Override>& overrides, ConfigProblems& problems) {
+  for (std::size_t i = 0; i < overrides.size(); ++i)
+    apply_override(root, overrides[i], problems, i);
+  expand_short_forms(root);
 }
 
 struct Found {
@@ -118,16 +124,16 @@ RunConfig load_config(const std::vector<std::string>& files,
     merge_yaml(root, std::move(one));
   }
   problems.throw_if_any();  // without the text there is nothing to check
-  for (std::size_t i = 0; i < overrides.size(); ++i)
-    apply_override(root, overrides[i], problems, i);
-  expand_short_forms(root);
+  apply_all(root, overrides, problems);
   return build(root, std::filesystem::path(files.back()).stem().string(), problems);
 }
 
-RunConfig parse_config(std::string_view text, const std::string& name) {
+RunConfig parse_config(std::string_view text, const std::string& name,
+                       const std::vector<Override>& overrides) {
   ConfigProblems problems;
   YamlNode root = parse_yaml(text, name, problems);
   problems.throw_if_any();
+  apply_all(root, overrides, problems);
   return build(root, std::filesystem::path(name).stem().string(), problems);
 }
 

@@ -25,7 +25,8 @@ namespace tenun {
                                     const std::vector<Override>& overrides = {});
 
 /// The same from one text; `name` stands in for the file name. `base` is not followed.
-[[nodiscard]] RunConfig parse_config(std::string_view text, const std::string& name);
+[[nodiscard]] RunConfig parse_config(std::string_view text, const std::string& name,
+                                     const std::vector<Override>& overrides = {});
 
 /// Throws ConfigProblemsError naming each class that is known but not in this build.
 void require_available(const RunConfig& config);

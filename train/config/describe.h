@@ -9,8 +9,8 @@ void describe(Fields& f, NoOptions& o);
 void describe(Fields& f, OpenOptions& o);
 void describe(Fields& f, QuantOptions& o);
 void describe(Fields& f, AttentionOptions& o);
-void describe(Fields& f, JiTOptions& o);          ///< class JiT
-void describe_jit_sla2(Fields& f, JiTOptions& o);  ///< class JiTSLA2
+void describe(Fields& f, JiTOptions& o);                        ///< class JiT
+void describe_jit_sla2(Fields& f, JiTOptions& o);               ///< class JiTSLA2
 void describe_flow_trainer(Fields& f, FlowTrainerOptions& o);   ///< FlowMatchingTrainer
 void describe_pixel_trainer(Fields& f, FlowTrainerOptions& o);  ///< PixelFlowMatchingTrainer
 void describe(Fields& f, FlowTrainerOptions& o);                ///< JiTTrainer

@@ -45,24 +45,24 @@ void describe_jit_base(Fields& f, JiTOptions& o) {
   f.nest("attention", o.attention, "attention method of the blocks");
   f.check([&o]() -> std::optional<Complaint> {
     if (o.input_size % o.patch_size != 0)
-      return Complaint{"patch_size",
-                       fmt::format("patch_size {} does not divide input_size {}", o.patch_size,
-                                   o.input_size),
-                       "the image must be a whole number of patches"};
+      return Complaint{
+          "patch_size",
+          fmt::format("patch_size {} does not divide input_size {}", o.patch_size, o.input_size),
+          "the image must be a whole number of patches"};
     if (o.hidden_size % o.num_heads != 0)
-      return Complaint{"num_heads",
-                       fmt::format("{} heads do not divide hidden_size {}", o.num_heads,
-                                   o.hidden_size),
-                       "hidden_size must be a multiple of num_heads"};
+      return Complaint{
+          "num_heads",
+          fmt::format("{} heads do not divide hidden_size {}", o.num_heads, o.hidden_size),
+          "hidden_size must be a multiple of num_heads"};
     if (o.head_dim() % 4 != 0)
-      return Complaint{"num_heads", fmt::format("the head size {} is not a multiple of 4",
-                                                o.head_dim()),
+      return Complaint{"num_heads",
+                       fmt::format("the head size {} is not a multiple of 4", o.head_dim()),
                        "rotary position embedding needs hidden_size / num_heads divisible by 4"};
     if (o.in_context_len > 0 && o.in_context_start >= o.depth)
-      return Complaint{"in_context_start",
-                       fmt::format("in_context_start {} is not below depth {}", o.in_context_start,
-                                   o.depth),
-                       "the class tokens would never be inserted"};
+      return Complaint{
+          "in_context_start",
+          fmt::format("in_context_start {} is not below depth {}", o.in_context_start, o.depth),
+          "the class tokens would never be inserted"};
     return std::nullopt;
   });
 }
@@ -102,8 +102,7 @@ void describe_sampler(Fields& f, SamplerOptions& o) {
   f.add("guidance_fn", o.guidance_fn, "how the two predictions are combined",
         object_of(ClassKind::guidance_fn));
   f.add("step_fn", o.step_fn, "one integration step", object_of(ClassKind::step_fn));
-  f.add("last_step_fn", o.last_step_fn, "the last integration step",
-        object_of(ClassKind::step_fn));
+  f.add("last_step_fn", o.last_step_fn, "the last integration step", object_of(ClassKind::step_fn));
   f.add("last_step", o.last_step, "length of the last interval; null: 1 / num_steps", positive());
   f.check([&o]() -> std::optional<Complaint> {
     if (o.guidance_interval_min > o.guidance_interval_max)
@@ -134,8 +133,7 @@ void describe(Fields& f, AttentionOptions& o) {
   f.add("method", o.method, "attention method",
         choices({"dense", "sla2", "pixelgen_sla2"}) | later(others));
   f.add("start_layer", o.start_layer, "blocks before this one stay dense", at_least(0));
-  f.add("block_q", o.block_q, "tokens per query block",
-        at_least(1) | synonym("block_size"));
+  f.add("block_q", o.block_q, "tokens per query block", at_least(1) | synonym("block_size"));
   f.add("block_k", o.block_k, "tokens per key block", at_least(1));
   f.add("topk_ratio", o.topk_ratio, "share of key blocks that stay exact, at least one block",
         in_range(0, 1) | synonym("topk") | synonym("sparsity"));

@@ -1,17 +1,11 @@
 // Keys of the top level, `trainer:` and `data:`.
 #include <fmt/core.h>
 
-#include <algorithm>
-
+#include "tenun/train/batik/batik.h"
 #include "tenun/train/config/describe.h"
 
 namespace tenun {
 namespace {
-
-const std::vector<std::string> kBatikNames{
-    "bali",   "betawi", "celup",       "cendrawasih", "ceplok",     "ciamis",   "garutan",
-    "gentongan", "kawung", "keraton",  "lasem",       "megamendung", "parang",  "pekalongan",
-    "priangan",  "sekar",  "sidoluhur", "sidomukti",  "sogan",      "tambal"};
 
 Rule dataset() { return object_of(ClassKind::dataset) | nullable(); }
 
@@ -27,7 +21,8 @@ void describe(Fields& f, ImageFolderOptions& o) {
   f.add("cache_path", o.cache_path, "folder of precomputed latents; null: images", is_path());
 }
 void describe(Fields& f, BatikDatasetOptions& o) {
-  f.add("classes", o.classes, "motifs by name; empty: the first num_classes", choices(kBatikNames));
+  f.add("classes", o.classes, "motifs by name; empty: the first num_classes",
+        choices(batik_class_names()));
   f.add("num_classes", o.num_classes, "motifs in alphabetical order", in_range(1, 20));
   f.add("num_per_class", o.num_per_class, "images per motif", at_least(1));
   f.add("resolution", o.resolution, "pixels per side", in_range(8, 4096) | synonym("image_size"));
@@ -68,8 +63,7 @@ void describe(Fields& f, TrainerOptions& o) {
   f.add("detect_anomaly", o.detect_anomaly, "name the operation that first yields a NaN");
   f.add("enable_progress_bar", o.enable_progress_bar, "show progress on a terminal", nullable());
   f.add("logger", o.logger, "loggers; metrics.jsonl is always written",
-        object_of(ClassKind::logger) | list_like() |
-            rewrites({{"true", ""}, {"false", ""}}));
+        object_of(ClassKind::logger) | list_like() | rewrites({{"true", ""}, {"false", ""}}));
   f.add("callbacks", o.callbacks, "callbacks, in order",
         object_of(ClassKind::callback) | list_like());
   f.add("plugins", o.plugins, "accepted; none has an effect",
@@ -79,8 +73,8 @@ void describe(Fields& f, TrainerOptions& o) {
   f.ignored({"num_sanity_val_steps", "check_val_every_n_epoch", "min_epochs", "min_steps",
              "reload_dataloaders_every_n_epochs"},
             "int or null", "there is no validation loop");
-  f.ignored({"val_check_interval", "limit_train_batches", "limit_val_batches",
-             "limit_test_batches", "limit_predict_batches", "overfit_batches"},
+  f.ignored({"val_check_interval", "limit_train_batches", "limit_val_batches", "limit_test_batches",
+             "limit_predict_batches", "overfit_batches"},
             "number or null", "there is no validation loop; data is used whole");
   f.ignored({"enable_checkpointing", "enable_model_summary", "benchmark", "inference_mode",
              "use_distributed_sampler", "barebones", "sync_batchnorm", "enable_autolog_hparams"},

@@ -14,8 +14,7 @@ Rule every() { return at_least(1); }
 
 void describe(Fields& f, AdamWOptions& o) {
   f.add("lr", o.lr, "learning rate", learning_rate());
-  f.add("betas", o.betas, "decay of the first and second moment",
-        in_range(0, 1) | synonym("beta"));
+  f.add("betas", o.betas, "decay of the first and second moment", in_range(0, 1) | synonym("beta"));
   f.add("eps", o.eps, "added to the root of the second moment", at_least(0));
   f.add("weight_decay", o.weight_decay, "decoupled weight decay", at_least(0) | synonym("wd"));
   f.ignored({"amsgrad", "maximize"}, "false", "only false is supported");
@@ -147,11 +146,37 @@ void describe(Fields& f, AttentionMonitorOptions& o) {
 void describe(Fields& f, WandbLoggerOptions& o) {
   f.add("project", o.project, "recorded with the run");
   f.add("name", o.name, "recorded with the run");
-  f.ignored({"save_dir", "version", "offline", "dir", "id", "anonymous", "log_model", "experiment",
-             "prefix", "checkpoint_name", "add_file_policy", "entity", "notes", "tags", "config",
-             "config_exclude_keys", "config_include_keys", "allow_val_change", "group", "job_type",
-             "mode", "force", "reinit", "resume", "resume_from", "fork_from", "save_code",
-             "tensorboard", "sync_tensorboard", "monitor_gym", "settings"},
+  f.ignored({"save_dir",
+             "version",
+             "offline",
+             "dir",
+             "id",
+             "anonymous",
+             "log_model",
+             "experiment",
+             "prefix",
+             "checkpoint_name",
+             "add_file_policy",
+             "entity",
+             "notes",
+             "tags",
+             "config",
+             "config_exclude_keys",
+             "config_include_keys",
+             "allow_val_change",
+             "group",
+             "job_type",
+             "mode",
+             "force",
+             "reinit",
+             "resume",
+             "resume_from",
+             "fork_from",
+             "save_code",
+             "tensorboard",
+             "sync_tensorboard",
+             "monitor_gym",
+             "settings"},
             "any", "of the Weights & Biases service");
 }
 void describe(Fields& f, TensorBoardLoggerOptions& o) {

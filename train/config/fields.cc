@@ -68,8 +68,8 @@ std::string rule_text(const Rule& r) {
 bool check_list(const YamlNode& n, std::optional<std::size_t> length, const std::string& type,
                 const ReadContext& c) {
   if (n.is_sequence() && (!length || n.items.size() == *length)) return true;
-  const std::string wanted = length ? fmt::format("a list of {} {}s", *length, type)
-                                    : fmt::format("a list of {}s", type);
+  const std::string wanted =
+      length ? fmt::format("a list of {} {}s", *length, type) : fmt::format("a list of {}s", type);
   const std::string got = n.is_sequence() && !n.items.empty()
                               ? fmt::format("a list of {}", n.items.size())
                               : n.describe();
@@ -85,7 +85,8 @@ bool means_empty(const YamlNode& n, const Rule& r) {
 
 void wrong_choice(const YamlNode& n, const std::vector<std::string>& names, const ReadContext& c) {
   const std::string near = n.is_scalar() ? nearest_word(n.text, names) : "";
-  c.problems.add(n.mark, c.path, fmt::format("expected one of {}, got {}", join(names), n.describe()),
+  c.problems.add(n.mark, c.path,
+                 fmt::format("expected one of {}, got {}", join(names), n.describe()),
                  near.empty() ? "" : fmt::format("did you mean '{}'?", near));
 }
 
@@ -134,14 +135,14 @@ void read_value(std::string& v, const YamlNode& n, const Rule& r, const ReadCont
   const std::string text = rewritten(n, r);
   for (const auto& [word, why] : r.later) {
     if (text == word) {
-      c.problems.add(n.mark, c.path, fmt::format("'{}' is known, but not in this build", text), why);
+      c.problems.add(n.mark, c.path, fmt::format("'{}' is known, but not in this build", text),
+                     why);
       return;
     }
   }
   if (!r.choices.empty() && std::find(r.choices.begin(), r.choices.end(), text) == r.choices.end())
     return wrong_choice(n, r.choices, c);
-  if (r.required && text.empty())
-    c.problems.add(n.mark, c.path, "must not be empty", "");
+  if (r.required && text.empty()) c.problems.add(n.mark, c.path, "must not be empty", "");
   v = text;
 }
 

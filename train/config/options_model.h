@@ -65,7 +65,7 @@ struct SamplerOptions {
   double guidance_interval_min = 0.0;  ///< guidance acts for min < t <= max
   double guidance_interval_max = 1.0;
   double timeshift = 1.0;
-  std::optional<double> last_step;  ///< length of the last interval; null: 1 / num_steps
+  std::optional<double> last_step;            ///< length of the last interval; null: 1 / num_steps
   Prediction prediction = Prediction::image;  ///< set by the class
 };
 struct EulerSamplerOptions : SamplerOptions {};

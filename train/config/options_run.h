@@ -51,8 +51,8 @@ struct TrainerOptions {
   std::vector<Object> logger;
   std::vector<Object> callbacks;
   std::vector<Object> plugins;
-  std::int64_t max_steps = -1;              ///< -1: no limit
-  std::optional<std::int64_t> max_epochs;   ///< null: no limit
+  std::int64_t max_steps = -1;             ///< -1: no limit
+  std::optional<std::int64_t> max_epochs;  ///< null: no limit
   std::int64_t accumulate_grad_batches = 1;
   std::optional<double> gradient_clip_val;
   std::string gradient_clip_algorithm = "norm";

@@ -48,8 +48,8 @@ void ConfigProblems::add(const Mark& mark, std::string key, std::string message,
         e.problem.key == key && e.problem.message == message)
       return;
   }
-  entries_.push_back({order, {name, mark.line, mark.column, std::move(key), std::move(message),
-                              std::move(hint)}});
+  entries_.push_back(
+      {order, {name, mark.line, mark.column, std::move(key), std::move(message), std::move(hint)}});
 }
 
 void ConfigProblems::throw_if_any() const {

@@ -3,7 +3,8 @@
 //
 //   ConfigProblems problems;
 //   problems.add(node.mark, "model.optimizer.init_args.lr", "expected a number, got 'fast'");
-//   problems.throw_if_any();         // ConfigProblemsError: "run.yaml:12:11: expected a number ..."
+//   problems.throw_if_any();         // ConfigProblemsError: "run.yaml:12:11: expected a number
+//   ..."
 #pragma once
 #include <memory>
 #include <string>
@@ -16,8 +17,8 @@ namespace tenun {
 
 /// Where a value was written: a file, a command line flag or a built-in default.
 struct ConfigSource {
-  std::string name;         ///< file name, or the flag as typed
-  std::size_t order = 0;    ///< files in the order in which they were read, flags after them
+  std::string name;       ///< file name, or the flag as typed
+  std::size_t order = 0;  ///< files in the order in which they were read, flags after them
   bool is_flag = false;
 };
 

@@ -1,6 +1,7 @@
 // Text generated from the registry: docs/config.md and the starter configuration.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <functional>
 #include <vector>
 
@@ -10,13 +11,15 @@
 namespace tenun {
 namespace {
 
-constexpr ClassKind kKinds[] = {
-    ClassKind::denoiser,     ClassKind::trainer,     ClassKind::sampler,
-    ClassKind::optimizer,    ClassKind::lr_scheduler, ClassKind::callback,
-    ClassKind::logger,       ClassKind::dataset,     ClassKind::conditioner,
-    ClassKind::vae,          ClassKind::encoder,     ClassKind::plugin,
-    ClassKind::scheduler,    ClassKind::guidance_fn, ClassKind::step_fn,
-    ClassKind::loss_weight_fn, ClassKind::lms_transform_fn};
+constexpr ClassKind kKinds[] = {ClassKind::denoiser,        ClassKind::trainer,
+                                ClassKind::sampler,         ClassKind::optimizer,
+                                ClassKind::lr_scheduler,    ClassKind::callback,
+                                ClassKind::logger,          ClassKind::dataset,
+                                ClassKind::conditioner,     ClassKind::vae,
+                                ClassKind::encoder,         ClassKind::plugin,
+                                ClassKind::scheduler,       ClassKind::guidance_fn,
+                                ClassKind::step_fn,         ClassKind::loss_weight_fn,
+                                ClassKind::lms_transform_fn};
 
 std::string escaped(const std::string& text) {
   std::string out;
@@ -55,9 +58,10 @@ std::string meaning(const Field& f) {
   return out;
 }
 
-void table(std::string& out, const Fields& fields, const std::string& prefix) {
+void table(std::string& out, const Fields& fields, const std::string& prefix,
+           const Fields* without = nullptr) {
   for (const auto& f : fields.all()) {
-    if (!f.stored) continue;
+    if (!f.stored || (without != nullptr && without->find(f.name) != nullptr)) continue;
     const std::string name = prefix + f.name;
     const bool group = f.nested && f.type == "map";
     const std::string value = f.rule.required ? "required" : group ? "" : inline_text(f.write());
@@ -72,11 +76,11 @@ void table(std::string& out, const Fields& fields, const std::string& prefix) {
 }
 
 /// Fields that are accepted without effect, grouped by the reason.
-std::string ignored_text(const Fields& fields) {
+std::string ignored_text(const Fields& fields, const Fields* without = nullptr) {
   std::string out;
   std::string reason;
   for (const auto& f : fields.all()) {
-    if (f.stored) continue;
+    if (f.stored || (without != nullptr && without->find(f.name) != nullptr)) continue;
     if (f.doc == reason) {
       out += fmt::format(", `{}`", f.name);
     } else {
@@ -87,39 +91,43 @@ std::string ignored_text(const Fields& fields) {
   return out.empty() ? "" : fmt::format("\nAccepted without effect: {} ({}).\n", out, reason);
 }
 
-void section(std::string& out, const Fields& fields) {
+void section(std::string& out, const Fields& fields, const Fields* without = nullptr) {
   std::string rows;
-  table(rows, fields, "");
-  if (!rows.empty()) out += "\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n" + rows;
-  out += ignored_text(fields);
+  table(rows, fields, "", without);
+  if (!rows.empty())
+    out += "\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n" + rows;
+  out += ignored_text(fields, without);
 }
 
-/// The settings of a class; where an earlier class has the same keys, only what differs from it.
+/// The settings of a class. What it shares with an earlier class is named, not repeated.
 void class_section(std::string& out, const ClassInfo& info, std::vector<Object>& seen) {
   Object object(info);
-  const auto names = [](Object& o) {
-    std::string all;
-    const Fields fields = o.fields();
-    for (const auto& f : fields.all()) all += f.name + ",";
-    return all;
-  };
+  const Fields mine = object.fields();
+  const ClassInfo* like = nullptr;
+  Fields shared;
   for (Object& other : seen) {
-    if (names(object).empty() || names(object) != names(other)) continue;
-    out += fmt::format("Settings as `{}`", other.info().short_name());
-    std::string changes;
-    const Fields mine = object.fields();
     const Fields theirs = other.fields();
-    for (std::size_t i = 0; i < mine.all().size(); ++i) {
-      const Field& f = mine.all()[i];
-      if (!f.stored || same_content(f.write(), theirs.all()[i].write())) continue;
-      changes += fmt::format("{} `{}: {}`", changes.empty() ? "" : ",", f.name,
-                             inline_text(f.write()));
-    }
-    out += changes.empty() ? ".\n" : ", with" + changes + ".\n";
-    return;
+    const bool contained =
+        std::all_of(theirs.all().begin(), theirs.all().end(),
+                    [&](const Field& f) { return mine.find(f.name) != nullptr; });
+    if (!contained || theirs.all().size() <= shared.all().size()) continue;
+    like = &other.info();
+    shared = theirs;
   }
-  section(out, object.fields());
   seen.push_back(object);
+  if (like == nullptr) return section(out, mine);
+  std::string changes;
+  for (const Field& f : shared.all()) {
+    if (!f.stored) continue;
+    const YamlNode value = mine.find(f.name)->write();
+    if (same_content(value, f.write())) continue;
+    changes +=
+        fmt::format("{} `{}: {}`", changes.empty() ? ", with" : ",", f.name, inline_text(value));
+  }
+  const bool more = mine.all().size() > shared.all().size();
+  out += fmt::format("Settings as `{}`{}{}\n", like->short_name(), changes,
+                     more ? ", and these:" : ".");
+  if (more) section(out, mine, &shared);
 }
 
 std::string first_upper(std::string text) {
@@ -215,7 +223,8 @@ std::string config_reference_markdown() {
 
 std::string starter_config_yaml() {
   std::string out =
-      "# A configuration to start from. Every key is explained in docs/config.md; what is left out\n"
+      "# A configuration to start from. Every key is explained in docs/config.md; what is left "
+      "out\n"
       "# has its default. Try:  tenun train -c FILE --trainer.max_steps=100\n\n";
   RunConfig config;
   config.trainer.max_steps = 2000;
@@ -257,14 +266,14 @@ std::string starter_config_yaml() {
   starter_lines(out, attention, 8, {"method", "block_q", "block_k", "topk_ratio"});
   starter_object(out, 2, "diffusion_trainer:", config.model.diffusion_trainer,
                  {"lognorm_t", "P_mean", "P_std", "null_condition_p"});
-  starter_object(out, 2, "diffusion_sampler:",
-                 changed<HeunSamplerOptions>(config.model.diffusion_sampler,
-                                             [](HeunSamplerOptions& o) {
-                                               o.num_steps = 50, o.guidance = 2.0;
-                                               o.exact_henu = true;
-                                             }),
-                 {"num_steps", "guidance", "guidance_interval_min", "guidance_interval_max",
-                  "exact_henu"});
+  starter_object(
+      out, 2, "diffusion_sampler:",
+      changed<HeunSamplerOptions>(config.model.diffusion_sampler,
+                                  [](HeunSamplerOptions& o) {
+                                    o.num_steps = 50, o.guidance = 2.0;
+                                    o.exact_henu = true;
+                                  }),
+      {"num_steps", "guidance", "guidance_interval_min", "guidance_interval_max", "exact_henu"});
   starter_object(out, 2, "ema_tracker:",
                  changed<EmaOptions>(config.model.ema_tracker,
                                      [](EmaOptions& o) { o.decay = 0.995, o.warmup = true; }),
@@ -275,14 +284,14 @@ std::string starter_config_yaml() {
                  {"lr", "betas", "weight_decay"});
 
   out += "\ndata:\n";
-  starter_object(out, 2, "train_dataset:",
-                 changed<BatikDatasetOptions>(
-                     make_object("data.BatikDataset", ClassKind::dataset),
-                     [](BatikDatasetOptions& o) {
-                       o.classes = {"ceplok", "kawung", "megamendung", "parang"};
-                       o.resolution = 64;
-                     }),
-                 {"classes", "num_per_class", "resolution", "seed"});
+  starter_object(
+      out, 2, "train_dataset:",
+      changed<BatikDatasetOptions>(make_object("data.BatikDataset", ClassKind::dataset),
+                                   [](BatikDatasetOptions& o) {
+                                     o.classes = {"ceplok", "kawung", "megamendung", "parang"};
+                                     o.resolution = 64;
+                                   }),
+      {"classes", "num_per_class", "resolution", "seed"});
   out +=
       "  # Your own images, one folder per class (delete the lines above):\n"
       "  # train_dataset:\n"

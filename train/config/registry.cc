@@ -154,15 +154,14 @@ ClassRegistry::Match ClassRegistry::find(std::string_view class_path, ClassKind 
   if (found.size() == 1) {
     if (found[0]->kind == kind) return {found[0], "", ""};
     return {nullptr,
-            fmt::format("'{}' is {}, but {} is expected here", name,
-                        kind_phrase(found[0]->kind), kind_phrase(kind)),
+            fmt::format("'{}' is {}, but {} is expected here", name, kind_phrase(found[0]->kind),
+                        kind_phrase(kind)),
             ""};
   }
   std::vector<std::string> names;
   if (found.size() > 1) {
     for (const auto* info : found) names.push_back(info->short_name());
-    return {nullptr, fmt::format("'{}' is ambiguous", name),
-            "write one of " + join(names)};
+    return {nullptr, fmt::format("'{}' is ambiguous", name), "write one of " + join(names)};
   }
   // Nothing: suggest a class of the right kind, by class name and by module.Class.
   std::vector<std::string> available;

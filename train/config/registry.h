@@ -101,8 +101,10 @@ class ClassRegistry {
   /// Adds a class with options T. `make` runs when the class is used, not when it is registered,
   /// since the defaults of T may be objects of this registry.
   template <class T>
-  ClassInfo& add(ClassKind kind, std::string path, std::string doc, T (*make)() = [] { return T{}; }) {
-    return add<T>(kind, std::move(path), std::move(doc), make, [](auto& f, T& o) { describe(f, o); });
+  ClassInfo& add(
+      ClassKind kind, std::string path, std::string doc, T (*make)() = [] { return T{}; }) {
+    return add<T>(kind, std::move(path), std::move(doc), make,
+                  [](auto& f, T& o) { describe(f, o); });
   }
   template <class T, class Describe>
   ClassInfo& add(ClassKind kind, std::string path, std::string doc, T (*make)(), Describe how) {

@@ -12,11 +12,11 @@ namespace tenun {
 
 struct Rule {
   std::optional<double> low, high;
-  bool low_open = false;              ///< the lower bound itself is excluded
-  std::vector<std::string> choices;   ///< allowed words
-  std::vector<std::pair<std::string, std::string>> later;     ///< known words, and why not now
+  bool low_open = false;                                   ///< the lower bound itself is excluded
+  std::vector<std::string> choices;                        ///< allowed words
+  std::vector<std::pair<std::string, std::string>> later;  ///< known words, and why not now
   std::vector<std::pair<std::string, std::string>> rewrites;  ///< other spellings of a value
-  std::vector<std::string> aliases;   ///< other accepted names of the key
+  std::vector<std::string> aliases;                           ///< other accepted names of the key
   std::vector<std::string> synonyms;  ///< wrong names that people use, for suggestions
   std::optional<ClassKind> kind;      ///< of an Object
   bool required = false;
@@ -30,7 +30,9 @@ inline Rule operator|(Rule a, const Rule& b) {
   if (b.low) a.low = b.low, a.low_open = b.low_open;
   if (b.high) a.high = b.high;
   if (b.kind) a.kind = b.kind;
-  const auto join = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+  const auto join = [](auto& to, const auto& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
   join(a.choices, b.choices);
   join(a.later, b.later);
   join(a.rewrites, b.rewrites);

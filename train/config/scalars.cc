@@ -18,9 +18,7 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 }  // namespace
 
-bool is_null_text(std::string_view text) {
-  return one_of(text, {"", "~", "null", "Null", "NULL"});
-}
+bool is_null_text(std::string_view text) { return one_of(text, {"", "~", "null", "Null", "NULL"}); }
 
 std::optional<bool> read_bool(std::string_view text) {
   if (one_of(text, {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"})) return true;
@@ -42,8 +40,8 @@ std::optional<double> read_double(std::string_view text) {
   }
   if (one_of(text, {".inf", ".Inf", ".INF"})) return sign * std::numeric_limits<double>::infinity();
   // from_chars would also take "inf" and "nan"; a number begins with a digit or ".digit".
-  const bool number = !text.empty() && (is_digit(text[0]) || (text[0] == '.' && text.size() > 1 &&
-                                                              is_digit(text[1])));
+  const bool number = !text.empty() && (is_digit(text[0]) ||
+                                        (text[0] == '.' && text.size() > 1 && is_digit(text[1])));
   if (!number || has_leading_zero(text)) return std::nullopt;
   double value = 0.0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);

@@ -104,11 +104,14 @@ std::pair<std::string, std::string> Fields::suggest(const std::string& key) cons
 
 void Fields::read(const YamlNode& map, const ReadContext& c) const {
   const std::string where = c.path.empty() ? "the top level" : fmt::format("'{}'", c.path);
+  if (map.is_null()) {  // an empty section has its defaults, if nothing in it is required
+    YamlNode none = YamlNode::map();
+    none.mark = map.mark;
+    return read(none, c);
+  }
   if (!map.is_map()) {
-    if (map.is_null() && std::none_of(fields_.begin(), fields_.end(),
-                                      [](const Field& f) { return f.rule.required; }))
-      return;
-    c.problems.add(map.mark, c.path, fmt::format("expected a map of settings, got {}", map.describe()),
+    c.problems.add(map.mark, c.path,
+                   fmt::format("expected a map of settings, got {}", map.describe()),
                    "write 'name: value' pairs");
     return;
   }

@@ -90,7 +90,9 @@ void wrong_choice(const YamlNode& n, const std::vector<std::string>& names, cons
 
 /// A struct with a describe() of its own.
 template <class T>
-concept Described = std::is_class_v<T> && requires(Fields& f, T& t) { describe(f, t); };
+concept Described = std::is_class_v<T> && requires(Fields& f, T& t) {
+  describe(f, t);
+};
 
 // Declared before any is defined, so that they nest in every order.
 template <Described T>

@@ -4,7 +4,8 @@
 // copying), `base: other.yaml` (a path or a list, relative to the file). Rejected, with position:
 // duplicate keys, several documents, keys that are not scalars, unknown tags, cyclic aliases and
 // bases, expansions past kMaxYamlNodes. Top-level keys that begin with `x-` or `.` are dropped:
-// they are the place for anchors. `{type: Name, a: 1}` becomes `{class_path: Name, init_args: {a: 1}}`.
+// they are the place for anchors. `{type: Name, a: 1}` becomes `{class_path: Name, init_args: {a:
+// 1}}`.
 //
 //   ConfigProblems problems;
 //   YamlNode root = load_yaml("run.yaml", problems);

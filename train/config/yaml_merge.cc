@@ -6,8 +6,8 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
-#include <optional>
 #include <iterator>
+#include <optional>
 
 #include "tenun/train/config/yaml.h"
 
@@ -51,7 +51,8 @@ struct Loader {
       return {};
     }
     if (static_cast<int>(open.size()) >= kMaxBaseDepth || ++files > kMaxBases) {
-      problems.add(from, "base", fmt::format("more than {} files inherit from each other", kMaxBases),
+      problems.add(from, "base",
+                   fmt::format("more than {} files inherit from each other", kMaxBases),
                    "flatten the chain of 'base'");
       return {};
     }
@@ -73,7 +74,8 @@ struct Loader {
     }
     root.entries.erase(std::remove_if(root.entries.begin(), root.entries.end(),
                                       [](const YamlEntry& e) {
-                                        return e.key.rfind("x-", 0) == 0 || e.key.rfind('.', 0) == 0;
+                                        return e.key.rfind("x-", 0) == 0 ||
+                                               e.key.rfind('.', 0) == 0;
                                       }),
                        root.entries.end());
     open.push_back(canonical);
@@ -98,10 +100,10 @@ struct Loader {
     YamlNode merged;
     for (const auto& name : names) {
       if (!name.is_scalar()) {
-        problems.add(name.mark, "base",
-                     fmt::format("'base' takes a file name or a list of them, got {}",
-                                 name.describe()),
-                     "write 'base: other.yaml'");
+        problems.add(
+            name.mark, "base",
+            fmt::format("'base' takes a file name or a list of them, got {}", name.describe()),
+            "write 'base: other.yaml'");
         continue;
       }
       YamlNode one = load((folder / name.text).string(), name.mark);
@@ -168,8 +170,7 @@ struct Setter {
       const auto index = list_index(path[i]);
       const std::size_t size = node.items.size();
       if (index && *index < size) return set(node.items[*index], i + 1);
-      problems.add(mark, key,
-                   fmt::format("'{}' is not an index of a list of {}", path[i], size),
+      problems.add(mark, key, fmt::format("'{}' is not an index of a list of {}", path[i], size),
                    size == 0 ? "the list is empty" : fmt::format("use 0 to {}", size - 1));
       return;
     }
@@ -283,8 +284,8 @@ std::vector<Override> parse_overrides(const std::vector<std::string>& arguments)
       out.push_back({body, arguments[i + 1], flag + " " + arguments[i + 1]});
       ++i;
     } else {
-      throw UsageError(fmt::format("'{}' sets nothing: write --key.path=value or --key.path value",
-                                   flag));
+      throw UsageError(
+          fmt::format("'{}' sets nothing: write --key.path=value or --key.path value", flag));
     }
   }
   return out;

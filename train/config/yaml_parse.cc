@@ -56,8 +56,8 @@ class Builder : public YAML::EventHandler {
     YamlNode node = YamlNode::scalar(value, check_tag(mark, tag) || tag == "!");
     if (tag == "!" && !quote_closes(mark))
       stop(mark, "the quote that opens here is never closed", "close it, or escape quotes inside");
-    if (!node.quoted && (value.empty() || value == "~" || value == "null" || value == "Null" ||
-                         value == "NULL"))
+    if (!node.quoted &&
+        (value.empty() || value == "~" || value == "null" || value == "Null" || value == "NULL"))
       node.kind = YamlNode::Kind::null;
     node.mark = at(mark);
     finish(std::move(node), anchor, 1, 0);
@@ -198,8 +198,9 @@ class Builder : public YAML::EventHandler {
     if (!parent.keys.insert(parent.key).second) {
       const YamlEntry* first = parent.node.find(parent.key);
       problems_.add(parent.key_mark, parent.key, fmt::format("duplicate key '{}'", parent.key),
-                    first != nullptr ? fmt::format("the first one is in line {}", first->key_mark.line)
-                                     : "write the merge key once, with a list of aliases");
+                    first != nullptr
+                        ? fmt::format("the first one is in line {}", first->key_mark.line)
+                        : "write the merge key once, with a list of aliases");
       return;
     }
     // A value left empty is marked where the next thing begins: point to its key instead.

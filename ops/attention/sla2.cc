@@ -1,0 +1,101 @@
+// SLA2 (arXiv 2602.12675): selector = router over pooled blocks, exact attention over the selected
+// blocks, linear attention over the others, mixed by a learned gate.
+//   O = sigmoid(alpha) O_s + (1 - sigmoid(alpha)) O_l
+// Stage 1 trains router and alpha in soft mode, where m = SoftTop-k(scores) weighs the exact branch
+// and 1 - m the linear one; afterwards the mask is hard and the router is frozen.
+#include <algorithm>
+
+#include "tenun/autograd/tape.h"
+#include "tenun/core/check.h"
+#include "tenun/ops/attention/methods.h"
+#include "tenun/ops/attention/parts.h"
+#include "tenun/ops/attention/router.h"
+
+namespace tenun {
+namespace {
+
+constexpr const char* kOp = "sla2_attention";
+
+void check_spec(const Var& q, const Var& k, const Var& v, const AttentionSpec& s,
+                const AttentionParams& p) {
+  attn::check_qkv(kOp, q.value(), k.value(), v.value());
+  attn::check_blocks(kOp, q.value(), k.value(), nullptr, s.block_q, s.block_k);
+  check(s.topk_ratio >= 0 && s.topk_ratio <= 1, kOp, "topk_ratio must be in [0, 1], got {}",
+        s.topk_ratio);
+  check(s.tau > 0, kOp, "tau must be positive, got {}", s.tau);
+  check(s.eps >= 0, kOp, "eps must not be negative, got {}", s.eps);
+  check(s.prefix >= 0, kOp, "prefix must not be negative, got {}", s.prefix);
+  check(s.mode == RouterMode::hard || !s.quant.any(), kOp,
+        "quant is for hard mode; soft mode trains the router in full precision");
+  check(p.alpha.defined(), kOp, "needs the parameter alpha, of shape (H) or (H, T_m)");
+  const int64_t h = q.dim(1), tm = attn::blocks(q.dim(2), s.block_q);
+  check<ShapeError>(p.alpha.shape() == Shape{h} || p.alpha.shape() == Shape{h, tm}, kOp,
+                    "alpha must be ({}) or ({}, {}), got {}", h, h, tm, p.alpha.value().describe());
+}
+
+}  // namespace
+
+AttentionOutput sla2_attention(const Var& q_, const Var& k_, const Var& v_,
+                               const AttentionSpec& spec, const AttentionParams& params) {
+  Var q = q_, k = k_, v = v_;
+  attn::cast_low(q, k, v);
+  check_spec(q, k, v, spec, params);
+  const int64_t tm = attn::blocks(q.dim(2), spec.block_q),
+                tn = attn::blocks(k.dim(2), spec.block_k);
+  const attn::Forced forced{std::min(attn::blocks(spec.prefix, spec.block_q), tm),
+                            std::min(attn::blocks(spec.prefix, spec.block_k), tn)};
+  attn::FlashArgs args;
+  args.scale = attn::default_scale(q);
+  args.block_q = spec.block_q, args.block_k = spec.block_k;
+  args.quant = spec.quant;
+  attn::LinearArgs linear{.feature_map = spec.feature_map,
+                          .eps = spec.eps,
+                          .block_q = spec.block_q,
+                          .block_k = spec.block_k,
+                          .weight = {}};
+
+  Var m;  // soft: differentiable weights; hard: a constant of flags
+  attn::FlashVars exact;
+  if (spec.mode == RouterMode::hard) {
+    const Var scores = attn::router_scores(kOp, q.value(), k.value(), params.router_q.detach(),
+                                           params.router_k.detach(), spec.block_q, spec.block_k);
+    m = attn::topk_blocks(scores.value(), attn::selected_count(spec.topk_ratio, tn), forced);
+    exact = attn::flash(q, k, v, {}, std::move(args),
+                        attn::block_lists(m.value(), spec.block_q, spec.block_k));
+  } else {
+    const Var scores = attn::router_scores(kOp, q.value(), k.value(), params.router_q,
+                                           params.router_k, spec.block_q, spec.block_k);
+    const double target = std::clamp(spec.topk_ratio * static_cast<double>(tn), 1.0,
+                                     static_cast<double>(std::max<int64_t>(tn, 1)));
+    m = attn::soft_topk(scores, target, spec.tau, forced);
+    exact = attn::flash(q, k, v, m, std::move(args));
+  }
+  const Var phi_k = spec.phi_on_smoothed_k ? attn::smooth_tokens(k) : k;
+  const bool global = spec.linear_range == LinearRange::global;
+  const Var rest = attn::linear_complement(q, phi_k, v, global ? Var() : m, std::move(linear));
+
+  AttentionOutput out;
+  out.o = attn::mix(exact.o, rest, params.alpha, m.value(), spec.block_q);
+  if (!spec.quant.any()) out.lse = exact.lse.value();
+  out.mask = m.value();
+  out.stats = {attn::density(out.mask), attn::mean_gate(params.alpha), tm, tn};
+  if (spec.aux && spec.mode == RouterMode::soft)
+    out.aux_loss = sla2_router_loss(q, k, v, spec, params);
+  return out;
+}
+
+Var sla2_router_loss(const Var& q_, const Var& k_, const Var& v_, const AttentionSpec& spec,
+                     const AttentionParams& params) {
+  check(spec.mode == RouterMode::soft, "sla2_router_loss", "trains the router: mode must be soft");
+  const Var q = q_.detach(), k = k_.detach(), v = v_.detach();
+  AttentionSpec once = spec;
+  once.aux = false;
+  const Var o = sla2_attention(q, k, v, once, params).o;
+  const Tensor full = [&] {
+    const NoGrad constant;
+    return sdpa(q, k, v).value();
+  }();
+  return attn::mean_squared_difference(o, full);
+}
+
+}  // namespace tenun
