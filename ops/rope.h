@@ -23,6 +23,9 @@ struct RopeOptions {
   [[nodiscard]] int64_t tokens() const { return prefix + grid * grid; }
 };
 
+/// ValueError if an option is out of its domain.
+void check_rope(const char* op, const RopeOptions& options);
+
 /// x [B, H, L + G*G, D] with D divisible by 4; any strides.
 [[nodiscard]] Var rope_2d(const Var& x, const RopeOptions& options);
 
