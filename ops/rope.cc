@@ -97,20 +97,15 @@ RopeTable rope_table(const RopeOptions& o, int64_t d, DType dtype, Device device
 void check_rope(const char* op, const RopeOptions& o) {
   check(o.grid >= 1 && o.prefix >= 0 && o.theta > 0, op,
         "needs grid >= 1, prefix >= 0 and theta > 0, got {}, {} and {}", o.grid, o.prefix, o.theta);
+  check(o.tile >= 1 && o.grid % o.tile == 0, op,
+        "a grid of {0} x {0} cannot be cut into tiles of {1} x {1}", o.grid, o.tile);
 }
 
 Var rope_2d(const Var& x, const RopeOptions& o) {
   const char* const op = "rope_2d";
   check<DTypeError>(is_floating(x.dtype()), op, "needs a floating type, got {}",
                     x.value().describe());
-<<<<<<< HEAD
-  check(o.grid >= 1 && o.prefix >= 0 && o.theta > 0, op,
-        "needs grid >= 1, prefix >= 0 and theta > 0, got {}, {} and {}", o.grid, o.prefix, o.theta);
-  check(o.tile >= 1 && o.grid % o.tile == 0, op,
-        "a grid of {0} x {0} cannot be cut into tiles of {1} x {1}", o.grid, o.tile);
-=======
   check_rope(op, o);
->>>>>>> opsC
   check<ShapeError>(x.rank() == 4 && x.dim(2) == o.tokens() && x.dim(3) % 4 == 0, op,
                     "x {} must be [B, H, {}, D]: {} prefix tokens and a grid of {} x {}, D "
                     "divisible by 4",
