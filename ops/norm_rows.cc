@@ -1,8 +1,8 @@
 #include "tenun/ops/norm_rows.h"
 
-#include <cmath>
 #include <vector>
 
+#include "tenun/ops/norm_row.h"
 #include "tenun/ops/rows.h"
 
 namespace tenun {
@@ -31,16 +31,6 @@ class GroupRows {
   int64_t stride_ = 0;
 };
 
-template <class C>
-C mean_of(const C* x, int64_t n) {
-  return lane_sum<C>(n, [x](int64_t i) { return x[i]; }) / static_cast<C>(n);
-}
-template <class C>
-C mean_square(const C* x, C mean, int64_t n) {
-  return lane_sum<C>(n, [x, mean](int64_t i) { return (x[i] - mean) * (x[i] - mean); }) /
-         static_cast<C>(n);
-}
-
 void norm_rows_cpu(Tensor& y, RowStats& stats, const Tensor& x, const Tensor& gain,
                    const Tensor& bias, double eps) {
   const int64_t groups = x.dim(0), per_group = x.dim(1), n = x.dim(2);
@@ -61,77 +51,13 @@ void norm_rows_cpu(Tensor& y, RowStats& stats, const Tensor& x, const Tensor& ga
         const C* __restrict shift = biases[row / per_group];
         C mean = 0, rstd = 1;
         if (norm == RowNorm::layer) means[row] = mean = mean_of(xr, n);
-        if (norm != RowNorm::none)
-          rstds[row] = rstd = C(1) / std::sqrt(mean_square(xr, mean, n) + static_cast<C>(eps));
+        if (norm != RowNorm::none) rstds[row] = rstd = inverse_deviation(xr, mean, n, eps);
         for (int64_t i = 0; i < n; ++i) yr[i] = (xr[i] - mean) * rstd * g[i] + shift[i];
         out.done(row * n, n, yr);
       }
     });
   });
 }
-
-// One row of the backward pass. `sum` and `product` are the chunk's partial column sums, or null.
-template <class C>
-struct BackwardRow {
-  const C* dy;
-  const C* x;
-  const C* gain;
-  C* sum;
-  C* product;
-  C mean, rstd;
-  int64_t n;
-
-  // Column sums alone: no statistics of the row are needed.
-  void columns() const {
-    const C* __restrict d = dy;
-    const C* __restrict v = x;
-    C* __restrict s = sum;
-    C* __restrict p = product;
-    const C m = mean, r = rstd;
-    if (s != nullptr)
-      for (int64_t i = 0; i < n; ++i) s[i] += d[i];
-    if (p != nullptr)
-      for (int64_t i = 0; i < n; ++i) p[i] += d[i] * ((v[i] - m) * r);
-  }
-  // Sums over the row of g = dy gain and of g x^, with the column sums in the same pass (separate
-  // passes take twice the time even in the first-level cache).
-  [[nodiscard]] std::array<C, 2> row_sums() const {
-    C* __restrict s = sum;
-    C* __restrict p = product;
-    if (s != nullptr && p != nullptr)
-      return row_sums([s, p](int64_t i, C d, C dx) { s[i] += d, p[i] += dx; });
-    if (s != nullptr) return row_sums([s](int64_t i, C d, C) { s[i] += d; });
-    if (p != nullptr) return row_sums([p](int64_t i, C, C dx) { p[i] += dx; });
-    return row_sums([](int64_t, C, C) {});
-  }
-  template <class F>
-  [[nodiscard]] std::array<C, 2> row_sums(F add) const {
-    const C* __restrict d = dy;
-    const C* __restrict v = x;
-    const C* __restrict g = gain;
-    const C m = mean, r = rstd;
-    return lane_sums<C, 2>(n, [=](int64_t i) {
-      const C one = d[i], normal = (v[i] - m) * r, scaled = one * g[i];
-      add(i, one, one * normal);
-      return std::array<C, 2>{scaled, scaled * normal};
-    });
-  }
-  void run(C* __restrict out, RowNorm norm) const {
-    const C* __restrict d = dy;
-    const C* __restrict v = x;
-    const C* __restrict g = gain;
-    if (out == nullptr || norm == RowNorm::none) columns();
-    if (out == nullptr) return;
-    if (norm == RowNorm::none) {
-      for (int64_t i = 0; i < n; ++i) out[i] = d[i] * g[i];
-      return;
-    }
-    const auto [all, along] = row_sums();
-    const C m = mean, r = rstd, slope = along / static_cast<C>(n) * r;
-    const C level = norm == RowNorm::layer ? all / static_cast<C>(n) : C(0);
-    for (int64_t i = 0; i < n; ++i) out[i] = r * (d[i] * g[i] - level - (v[i] - m) * slope);
-  }
-};
 
 // total[s, c] = sum over the chunks of part[s, chunk, c], in order.
 template <class C>

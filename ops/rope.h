@@ -19,8 +19,12 @@ struct RopeOptions {
   int64_t grid = 0;    ///< G
   int64_t prefix = 0;  ///< L
   double theta = 10000;
+  int64_t tile = 1;  ///< tokens come in raster order (1), or in square tiles of this side
   [[nodiscard]] int64_t tokens() const { return prefix + grid * grid; }
 };
+
+/// ValueError if an option is out of its domain.
+void check_rope(const char* op, const RopeOptions& options);
 
 /// x [B, H, L + G*G, D] with D divisible by 4; any strides.
 [[nodiscard]] Var rope_2d(const Var& x, const RopeOptions& options);

@@ -3,18 +3,24 @@
 #include <cmath>
 
 #include "tenun/ops/cases/registry.h"
+#include "tenun/ops/qk_norm_rope.h"
 
 namespace tenun {
 namespace {
 
-std::vector<Tensor> rope_reference(const OpArgs& args) {
-  const Tensor& x = args.tensor("x");
-  const auto v = doubles(x);
+RopeOptions options_of(const OpArgs& a) {
+  return {.grid = a.attrs.integer("grid"),
+          .prefix = a.attrs.integer("prefix", 0),
+          .theta = a.attrs.real("theta", 10000)};
+}
+
+// v holds [B, H, N, D].
+std::vector<double> turned(const std::vector<double>& v, const Shape& shape,
+                           const RopeOptions& rope) {
   std::vector<double> y(v.size());
-  const int64_t grid = args.attrs.integer("grid"), prefix = args.attrs.integer("prefix", 0),
-                d = x.dim(3);
-  const double theta = args.attrs.real("theta", 10000);
-  for_each_index(x.shape(), [&](const Shape& index, int64_t flat) {
+  const int64_t grid = rope.grid, prefix = rope.prefix, d = shape[3];
+  const double theta = rope.theta;
+  for_each_index(shape, [&](const Shape& index, int64_t flat) {
     const int64_t token = index[2] - prefix, channel = index[3];
     double angle = 0;
     if (token >= 0) {
@@ -28,7 +34,36 @@ std::vector<Tensor> rope_reference(const OpArgs& args) {
         channel % 2 == 0 ? -v[static_cast<size_t>(flat + 1)] : v[static_cast<size_t>(flat - 1)];
     y[static_cast<size_t>(flat)] = own * std::cos(angle) + other * std::sin(angle);
   });
-  return {f64_tensor(y, x.shape())};
+  return y;
+}
+
+std::vector<Tensor> fused_reference(const OpArgs& args) {
+  const Tensor& qkv = args.tensor("qkv");
+  const int64_t heads = args.attrs.integer("heads"), d = qkv.dim(2) / (3 * heads);
+  const Shape shape{qkv.dim(0), heads, qkv.dim(1), d}, packed{qkv.dim(0), qkv.dim(1), 3, heads, d};
+  const auto x = doubles(qkv);
+  std::vector<Tensor> out;
+  for (int64_t part = 0; part < 3; ++part) {
+    std::vector<double> y(static_cast<size_t>(shape.numel()));
+    for_each_index(shape, [&](const Shape& i, int64_t flat) {
+      y[static_cast<size_t>(flat)] =
+          x[static_cast<size_t>(flat_index({i[0], i[2], part, i[1], i[3]}, packed))];
+    });
+    if (part < 2) {
+      const auto w = doubles(args.tensor(part == 0 ? "q_weight" : "k_weight"));
+      const auto n = static_cast<size_t>(d);
+      for (size_t row = 0; row < y.size() / n; ++row) {
+        double square = 0;
+        for (size_t i = 0; i < n; ++i) square += y[row * n + i] * y[row * n + i];
+        for (size_t i = 0; i < n; ++i)
+          y[row * n + i] *=
+              w[i] / std::sqrt(square / static_cast<double>(d) + args.attrs.real("eps", 1e-6));
+      }
+      y = turned(y, shape, options_of(args));
+    }
+    out.push_back(f64_tensor(y, shape));
+  }
+  return out;
 }
 
 }  // namespace
@@ -47,12 +82,38 @@ void add_rope_ops(OpTable& table) {
                                                .prefix = a.attrs.integer("prefix", 0),
                                                .theta = a.attrs.real("theta", 10000)}));
                  },
-             .reference = rope_reference,
+             .reference = [](const OpArgs& a) -> std::vector<Tensor> {
+               const Tensor& x = a.tensor("x");
+               return {f64_tensor(turned(doubles(x), x.shape(), options_of(a)), x.shape())};
+             },
              .cases = {{"d64", {{1, 1, 18, 64}}, {{"grid", 4}, {"prefix", 2}}},
                        {"no_prefix", {{2, 2, 9, 8}}, {{"grid", 3}}},
                        {"prefix", {{1, 2, 14, 12}}, {{"grid", 3}, {"prefix", 5}, {"theta", 100.0}}},
                        {"one_token", {{3, 1, 1, 4}}, {{"grid", 1}}},
                        {"many_rows", {{2, 3, 68, 20}}, {{"grid", 8}, {"prefix", 4}}}}});
+  table.add(
+      {.name = "qk_norm_rope",
+       .summary = "packed qkv to q, k, v by heads: RMSNorm and rotation of q and k in one pass",
+       .inputs = {{"qkv"}, {"q_weight"}, {"k_weight"}},
+       .attrs = {{"heads", "", "number of heads"},
+                 {"grid", "", "side of the grid of tokens"},
+                 {"prefix", "0", "tokens before the grid, not turned"},
+                 {"theta", "10000", "base of the frequencies"},
+                 {"eps", "1e-6", "added to the mean square"}},
+       .outputs = {"q", "k", "v"},
+       .call = [](const OpArgs& a) -> std::vector<Var> {
+         const Qkv r = qk_norm_rope(a["qkv"], a["q_weight"], a["k_weight"],
+                                    {.heads = a.attrs.integer("heads"),
+                                     .rope = options_of(a),
+                                     .eps = a.attrs.real("eps", 1e-6)});
+         return {r.q, r.k, r.v};
+       },
+       .reference = fused_reference,
+       .cases = {{"heads", {{2, 11, 48}, {8}, {8}}, {{"heads", 2}, {"grid", 3}, {"prefix", 2}}},
+                 {"one_head", {{1, 4, 60}, {20}, {20}}, {{"heads", 1}, {"grid", 2}}},
+                 {"blocks",
+                  {{2, 37, 72}, {12}, {12}},
+                  {{"heads", 2}, {"grid", 6}, {"prefix", 1}, {"eps", 0.01}}}}});
 }
 
 }  // namespace tenun
