@@ -139,10 +139,9 @@ std::unique_ptr<Dataset> make_batik_dataset(const BatikDatasetOptions& o) {
 std::unique_ptr<Dataset> make_dataset(const Object& config) {
   if (config.is<ImageFolderOptions>()) return make_image_folder(config.as<ImageFolderOptions>());
   if (config.is<BatikDatasetOptions>()) return make_batik_dataset(config.as<BatikDatasetOptions>());
-  fail<ConfigError>("data.train_dataset",
-                    config.empty()
-                        ? "is missing; use PixImageNet (a folder of class folders) or BatikDataset"
-                        : "'{}' yields no images; use PixImageNet or BatikDataset",
+  check<ConfigError>(!config.empty(), "data.train_dataset",
+                     "is missing; use PixImageNet (a folder of class folders) or BatikDataset");
+  fail<ConfigError>("data.train_dataset", "'{}' yields no images; use PixImageNet or BatikDataset",
                     config.class_path());
 }
 
