@@ -1,8 +1,8 @@
 // Mixed precision. While an Autocast guard lives, ops of policy Cast::low (matrix products,
 // convolutions, attention) compute in bf16 or f16, and ops of policy Cast::f32 (losses, logarithms,
 // variances) in f32. The casts are ordinary recorded ops, so f32 parameters get f32 gradients.
-// Casts of parameters are cached in the guard: each is made once, however often it is used; do not
-// write parameters while a guard lives.
+// Casts of parameters are cached in the guard: each is made once for each tape, however often it is
+// used, and again after the parameter was written.
 //
 //   { Autocast guard(DType::bf16); loss = model(x); }   tape.backward(loss);
 //

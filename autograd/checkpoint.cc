@@ -31,9 +31,11 @@ struct Checkpoint {
     const detail::GradAgain again;
     Tape tape;
     std::vector<Var> in, out;
+    // The inputs collect their gradients as intermediate results do: they are not parameters.
     for (size_t i = 0; i < saved.size(); ++i)
-      in.push_back(c.needs[i] && saved[i].defined() ? Var::parameter(saved[i].get())
-                                                    : Var(saved[i].get()));
+      in.push_back(c.needs[i] && saved[i].defined()
+                       ? Var::with_slot(saved[i].get(), std::make_shared<Slot>())
+                       : Var(saved[i].get()));
     {
       const Autocast guard(autocast);
       out = fn(in);

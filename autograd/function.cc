@@ -26,12 +26,14 @@ Var cast(const Var& x, DType dtype) {
   return apply(CastOp{.to = dtype}, x);
 }
 
-// The cache holds the parameter's slot too: an address alone could be reused by another variable.
+// A cast serves again only on the tape that holds it and while the parameter is as it was. The
+// cache keeps the parameter's slot too: an address alone could be reused by another variable.
 struct Autocast::Cache {
   struct Item {
     std::shared_ptr<Slot> slot;
     Var cast;
-    const Tape* tape;
+    uint64_t tape;
+    uint64_t version;
   };
   std::unordered_map<const Slot*, Item> items;
 };
@@ -49,12 +51,14 @@ Var Autocast::cached(const Var& parameter, DType dtype) {
   if (t_autocast == nullptr || !parameter.requires_grad() || !parameter.is_leaf())
     return tenun::cast(parameter, dtype);
   auto& items = t_autocast->cache_->items;
-  const Tape* const tape = Tape::current();
+  const uint64_t tape = Tape::current() != nullptr ? Tape::current()->generation() : 0;
+  const uint64_t version = parameter.value().version();
   const auto it = items.find(parameter.slot().get());
-  if (it != items.end() && it->second.tape == tape && it->second.cast.dtype() == dtype)
+  if (it != items.end() && it->second.tape == tape && it->second.version == version &&
+      it->second.cast.dtype() == dtype)
     return it->second.cast;
   Var made = tenun::cast(parameter, dtype);
-  items[parameter.slot().get()] = {parameter.slot(), made, tape};
+  items[parameter.slot().get()] = {parameter.slot(), made, tape, version};
   return made;
 }
 

@@ -87,6 +87,7 @@ struct ListNode final : Node {
   F f;
   explicit ListNode(F&& op) : f(std::move(op)) {}
   const char* name() const override { return F::name; }
+  bool always() const override { return always_records<F>; }
   void backward(const Ctx& ctx, std::span<const Tensor> dy, std::span<Tensor> dx) override {
     std::vector<Tensor> g = f.backward(ctx, dy);
     for (size_t i = 0; i < g.size() && i < dx.size(); ++i) dx[i] = std::move(g[i]);

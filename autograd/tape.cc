@@ -13,6 +13,28 @@ thread_local Tape* t_current = nullptr;
 thread_local int t_no_grad = 0;
 thread_local int t_anomaly = 0;
 thread_local const char* t_backward_op = "backward";
+thread_local uint64_t t_generation = 0;
+
+// The backward pass that is running on this thread. A pass inside it (checkpoint) leaves the hooks
+// of parameters to it, and under gradients() touches the chosen parameters only.
+using Hooked = std::vector<std::pair<std::shared_ptr<Slot>, Tensor>>;
+using Chosen = std::unordered_map<const Slot*, Tensor>;
+thread_local Hooked* t_hooked = nullptr;
+thread_local const Chosen* t_chosen = nullptr;
+
+// Sets a variable for the lifetime of the object.
+template <class T>
+class Scoped {
+ public:
+  Scoped(T& variable, T value) : variable_(variable), before_(std::exchange(variable, value)) {}
+  ~Scoped() { variable_ = before_; }
+  Scoped(const Scoped&) = delete;
+  Scoped& operator=(const Scoped&) = delete;
+
+ private:
+  T& variable_;
+  T before_;
+};
 
 // Adds g to what has arrived in `total`: the first gradient is moved, later ones are added.
 void accumulate(Tensor& total, Tensor g) {
@@ -25,6 +47,12 @@ void accumulate(Tensor& total, Tensor g) {
     sum.add_(g);
     total = std::move(sum);
   }
+}
+
+// A parameter's gradient outlives the pass: it gets memory of its own.
+void accumulate_leaf(Tensor& total, Tensor g) {
+  if (!total.defined() && !(g.unique() && g.contiguous_layout())) g = g.clone();
+  accumulate(total, std::move(g));
 }
 
 void run_hooks(Slot& slot, Tensor& grad) {
@@ -93,11 +121,22 @@ const Tensor& Saved::get() const {
   return tensor_;
 }
 
-Tape::Tape() : outer_(t_current) { t_current = this; }
+Tape::Tape() : outer_(t_current), generation_(++t_generation) { t_current = this; }
 Tape::~Tape() {
   // Pop from the end, as backward does: entries die in the reverse of their order of birth.
   while (!entries_.empty()) entries_.pop_back();
   t_current = outer_;
+}
+void Tape::clear() {
+  entries_.clear();
+  generation_ = ++t_generation;
+}
+bool Tape::recorded(const Var& v) const {
+  if (!v.requires_grad()) return false;
+  for (size_t at = entries_.size(); at-- > 0;)  // losses stand at the end
+    for (size_t o = entries_[at].inputs; o < entries_[at].ends.size(); ++o)
+      if (entries_[at].ends[o].slot == v.slot()) return true;
+  return false;
 }
 Tape* Tape::current() { return t_no_grad > 0 ? nullptr : t_current; }
 
@@ -122,23 +161,36 @@ void Tape::record(std::unique_ptr<Node> node, std::span<const Var> inputs, std::
 struct Tape::Pass {
   bool keep = false;
   bool choose = false;
-  std::unordered_map<const Slot*, Tensor> chosen;  // filled with the results
-  std::unordered_set<const Slot*> reach;           // slots from which a chosen one is reached
-  std::vector<std::shared_ptr<Slot>> touched;      // kept tape: gradients to clear at the end
+  Chosen chosen;                          // filled with the results
+  std::unordered_set<const Slot*> reach;  // slots from which a chosen one is reached
 };
 
 void Tape::run(Pass& pass) {
-  const NoGrad guard;
   if (pass.choose) {
     for (const auto& [slot, grad] : pass.chosen) pass.reach.insert(slot);
-    for (const Entry& e : entries_)
-      for (size_t i = 0; i < e.inputs; ++i)
-        if (e.ends[i].slot && pass.reach.contains(e.ends[i].slot.get())) {
-          for (size_t o = e.inputs; o < e.ends.size(); ++o)
-            if (e.ends[o].slot) pass.reach.insert(e.ends[o].slot.get());
-          break;
-        }
+    for (const Entry& e : entries_) {
+      bool leads = e.node->always();
+      for (size_t i = 0; i < e.inputs && !leads; ++i)
+        leads = e.ends[i].slot && pass.reach.contains(e.ends[i].slot.get());
+      for (size_t o = e.inputs; o < e.ends.size() && leads; ++o)
+        if (e.ends[o].slot) pass.reach.insert(e.ends[o].slot.get());
+    }
   }
+  try {
+    walk(pass);
+  } catch (...) {
+    // Gradients on their way would be taken for those of a later pass.
+    for (const Entry& e : entries_)
+      for (const End& end : e.ends)
+        if (end.slot && !end.slot->leaf) end.slot->grad = {};
+    throw;
+  }
+  if (!pass.keep) generation_ = ++t_generation;
+}
+
+void Tape::walk(Pass& pass) {
+  const NoGrad guard;
+  const Scoped<const Chosen*> only(t_chosen, pass.choose ? &pass.chosen : t_chosen);
   std::vector<Tensor> dy, dx;
   for (size_t at = entries_.size(); at-- > 0;) {
     Entry popped;
@@ -164,34 +216,39 @@ void Tape::run(Pass& pass) {
     for (size_t i = 0; i < e.inputs; ++i)
       if (e.ends[i].slot && (!pass.choose || pass.reach.contains(e.ends[i].slot.get())))
         ctx.needs.set(i);
-    if (!ctx.needs.any()) continue;
+    if (!ctx.needs.any() && !e.node->always()) continue;
     dx.assign(e.inputs, {});
     const char* const name = e.node->name();
-    t_backward_op = name;
-    e.node->backward(ctx, dy, dx);
-    t_backward_op = "backward";
+    {
+      const Scoped<const char*> op(t_backward_op, name);
+      e.node->backward(ctx, dy, dx);
+    }
     if (AnomalyMode::enabled()) detail::check_finite(name, "the gradient of input", dx);
     for (size_t i = 0; i < e.inputs; ++i) {
       const End& end = e.ends[i];
       if (!end.slot || !dx[i].defined() || (pass.choose && !pass.reach.contains(end.slot.get())))
         continue;
+      if (end.slot->leaf && t_chosen != nullptr && !t_chosen->contains(end.slot.get())) continue;
       check<AutogradError>(dx[i].shape() == end.shape && dx[i].dtype() == end.dtype, name,
-                           "its backward made {} as gradient of input {}, which is {}{}",
-                           dx[i], i, tenun::name(end.dtype), end.shape);
-      accumulate(end.slot->grad, std::move(dx[i]));
+                           "its backward made {} as gradient of input {}, which is {}{}", dx[i], i,
+                           tenun::name(end.dtype), end.shape);
+      if (end.slot->leaf)
+        accumulate_leaf(end.slot->grad, std::move(dx[i]));
+      else
+        accumulate(end.slot->grad, std::move(dx[i]));
     }
   }
 }
 
+namespace {
+constexpr const char* kForeign =
+    "the loss was not recorded on this tape: no parameter leads to it, it was computed before the "
+    "tape or under NoGrad, or backward has already used the tape";
+}
+
 void Tape::backward(const Var& loss, const Tensor& seed) {
-  bool found = false;
-  for (const Entry& e : entries_)
-    for (size_t o = e.inputs; o < e.ends.size() && !found; ++o)
-      found = e.ends[o].slot && e.ends[o].slot == loss.slot();
-  check<AutogradError>(loss.requires_grad() && (found || loss.is_leaf()), "backward",
-                       "the loss was not recorded on this tape: no parameter leads to it, it was "
-                       "computed before the tape "
-                       "or under NoGrad, or backward has already used the tape");
+  check<AutogradError>(recorded(loss) || (loss.requires_grad() && loss.is_leaf()), "backward", "{}",
+                       kForeign);
   check<ShapeError>(seed.defined() || loss.numel() == 1, "backward",
                     "a loss {} that is not a scalar needs a seed", loss.value());
   const Tensor start =
@@ -205,21 +262,33 @@ void Tape::backward_all(std::span<const Var> results, std::span<const Tensor> se
     check<ShapeError>(
         seeds[i].shape() == results[i].shape() && seeds[i].dtype() == results[i].dtype(),
         "backward", "seed {} for a result {}", seeds[i], results[i].value());
-    accumulate(results[i].slot()->grad, seeds[i]);
+    if (results[i].is_leaf())
+      accumulate_leaf(results[i].slot()->grad, seeds[i]);
+    else
+      accumulate(results[i].slot()->grad, seeds[i]);
   }
+  Pass pass;
+  if (t_chosen != nullptr) return run(pass);  // inside gradients(), which runs the hooks
   // Leaves collect in place. Their hooks want this pass's gradient alone, so those start from
-  // nothing.
-  std::vector<std::pair<std::shared_ptr<Slot>, Tensor>> hooked;
+  // nothing; a pass inside this one adds the leaves that it meets first.
+  Hooked own;
+  Hooked& hooked = t_hooked != nullptr ? *t_hooked : own;
+  std::unordered_set<const Slot*> seen;
+  for (const auto& [slot, before] : hooked) seen.insert(slot.get());
   for (const Entry& e : entries_)
     for (size_t i = 0; i < e.inputs; ++i)
-      if (const auto& s = e.ends[i].slot; s && s->leaf && !s->hooks.empty()) {
-        bool seen = false;
-        for (const auto& h : hooked) seen = seen || h.first == s;
-        if (!seen) hooked.emplace_back(s, std::exchange(s->grad, {}));
-      }
-  Pass pass;
-  run(pass);
-  for (auto& [slot, before] : hooked) {
+      if (const auto& s = e.ends[i].slot;
+          s && s->leaf && !s->hooks.empty() && seen.insert(s.get()).second)
+        hooked.emplace_back(s, std::exchange(s->grad, {}));
+  try {
+    const Scoped<Hooked*> scope(t_hooked, &hooked);
+    run(pass);
+  } catch (...) {
+    for (auto& [slot, before] : own)
+      if (before.defined()) slot->grad = std::move(before);
+    throw;
+  }
+  for (auto& [slot, before] : own) {
     if (slot->grad.defined()) run_hooks(*slot, slot->grad);
     if (!before.defined()) continue;
     if (slot->grad.defined()) accumulate(before, std::move(slot->grad));
@@ -234,33 +303,43 @@ std::vector<Tensor> Tape::gradients(std::span<const Var> losses, std::span<const
   Pass pass;
   pass.keep = keep == Keep::yes;
   pass.choose = true;
-  std::unordered_map<Slot*, Tensor> before;  // gradients that parameters held: put back at the end
+  // What parameters held is put back at the end, whatever happens.
+  struct Held {
+    std::unordered_map<std::shared_ptr<Slot>, Tensor> grads;
+    ~Held() {
+      for (auto& [slot, grad] : grads) slot->grad = std::move(grad);
+    }
+  } held;
   for (const Var& v : inputs) {
-    check<AutogradError>(v.requires_grad(), "gradients", "an input ({}) is a constant",
-                         v.value());
+    check<AutogradError>(v.requires_grad(), "gradients", "an input ({}) is a constant", v.value());
     pass.chosen[v.slot().get()] = {};
-    if (v.is_leaf()) before.emplace(v.slot().get(), v.slot()->grad), v.slot()->grad = {};
+    if (v.is_leaf() && !held.grads.contains(v.slot()))
+      held.grads[v.slot()] = std::exchange(v.slot()->grad, {});
   }
+  std::vector<Tensor> starts;
   for (size_t i = 0; i < losses.size(); ++i) {
     const Var& loss = losses[i];
-    check<AutogradError>(loss.requires_grad(), "gradients", "the loss depends on no parameter");
+    check<AutogradError>(loss.requires_grad() && (loss.is_leaf() || recorded(loss)), "gradients",
+                         "{}", kForeign);
     const bool given = !seeds.empty() && seeds[i].defined();
     check<ShapeError>(given || loss.numel() == 1, "gradients",
                       "a loss {} that is not a scalar needs a seed", loss.value());
-    const Tensor seed =
-        given ? seeds[i] : Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());
-    check<ShapeError>(seed.shape() == loss.shape() && seed.dtype() == loss.dtype(), "gradients",
-                      "seed {} for a loss {}", seed, loss.value());
-    accumulate(loss.slot()->grad, seed);
+    starts.push_back(given ? seeds[i] : Tensor::full(loss.shape(), 1, loss.dtype(), loss.device()));
+    check<ShapeError>(starts[i].shape() == loss.shape() && starts[i].dtype() == loss.dtype(),
+                      "gradients", "seed {} for a loss {}", starts[i], loss.value());
   }
+  for (size_t i = 0; i < losses.size(); ++i)
+    if (!losses[i].is_leaf() || pass.chosen.contains(losses[i].slot().get()))
+      accumulate(losses[i].slot()->grad, starts[i]);
   run(pass);
+  for (const Var& v : inputs)
+    if (v.is_leaf() && v.slot()->grad.defined()) {
+      Tensor g = std::exchange(v.slot()->grad, {});
+      run_hooks(*v.slot(), g);
+      pass.chosen[v.slot().get()] = std::move(g);
+    }
   std::vector<Tensor> out;
-  for (const Var& v : inputs) {
-    Tensor g = v.is_leaf() ? v.slot()->grad : pass.chosen[v.slot().get()];
-    if (v.is_leaf() && g.defined()) run_hooks(*v.slot(), g);
-    out.push_back(std::move(g));
-  }
-  for (auto& [slot, grad] : before) slot->grad = std::move(grad);
+  for (const Var& v : inputs) out.push_back(pass.chosen[v.slot().get()]);
   return out;
 }
 

@@ -7,8 +7,11 @@
 //   kept tape.backward(loss);                 // gradients are added to the parameters' grad()
 //
 // Accumulation policy: the first gradient that reaches a variable is moved there, later ones are
-// added; the gradient of an intermediate result is consumed by the op that made it. A tape belongs
-// to its thread. Without a current tape, or under NoGrad, nothing is recorded.
+// added; the gradient of an intermediate result is consumed by the op that made it. The gradient of
+// a parameter is contiguous and shares its memory with nothing else. A tape belongs to its thread.
+// Without a current tape, or under NoGrad, nothing is recorded. If backward throws, the gradients
+// of intermediate results are dropped, and what had reached parameters stays (gradients() puts
+// everything back).
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -46,6 +49,8 @@ struct Node {
   /// Fills `dx` (one per input; undefined means none) from the gradients `dy` of the outputs, where
   /// an output that received no gradient is undefined.
   virtual void backward(const Ctx& ctx, std::span<const Tensor> dy, std::span<Tensor> dx) = 0;
+  /// Does backward run even if no input wants a gradient (because parameters hide in a closure)?
+  [[nodiscard]] virtual bool always() const { return false; }
 };
 
 class Tape {
@@ -82,7 +87,10 @@ class Tape {
   [[nodiscard]] std::vector<Line> listing() const;
   [[nodiscard]] std::string str() const;
   [[nodiscard]] size_t size() const { return entries_.size(); }
-  void clear() { entries_.clear(); }
+  void clear();
+  /// Changes when a tape is made and when its entries go: what was recorded under another number is
+  /// not on this tape.
+  [[nodiscard]] uint64_t generation() const { return generation_; }
   void time_ops(bool on) { timing_ = on; }
   [[nodiscard]] bool timing() const { return timing_; }
 
@@ -104,9 +112,12 @@ class Tape {
   };
   struct Pass;
   void run(Pass& pass);
+  void walk(Pass& pass);
+  [[nodiscard]] bool recorded(const Var& v) const;
 
   std::vector<Entry> entries_;
   Tape* outer_ = nullptr;
+  uint64_t generation_ = 0;
   bool timing_ = false;
 };
 

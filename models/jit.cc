@@ -4,12 +4,12 @@
 
 #include "tenun/core/check.h"
 #include "tenun/ops/elementwise.h"
-#include "tenun/ops/embedding_tables.h"
 #include "tenun/ops/matmul.h"
 #include "tenun/ops/modulate.h"
 #include "tenun/ops/norm.h"
 #include "tenun/ops/patchify.h"
 #include "tenun/ops/shape.h"
+#include "tenun/ops/sinusoid.h"
 
 namespace tenun {
 namespace {
@@ -22,9 +22,6 @@ bool drops(const JiTOptions& o, int64_t layer) {
   return layer >= o.depth / 4 && layer < o.depth / 4 * 3;
 }
 
-nn::Linear xavier_linear(const ParameterScope& p, int64_t in, int64_t out) {
-  return {p, in, out, Init::xavier(in, out), Init::zeros()};
-}
 nn::Linear zero_linear(const ParameterScope& p, int64_t in, int64_t out) {
   return {p, in, out, Init::zeros(), Init::zeros()};
 }
@@ -55,11 +52,7 @@ JiT::JiT(const ParameterScope& p, const JiTOptions& o) : o_(o) {
   check(o.in_context_len == 0 || o.in_context_start < o.depth, "JiT",
         "in_context_start {} must be below depth {}", o.in_context_start, o.depth);
   grid_ = o.input_size / o.patch_size;
-  const bool tiled = o.attention.tile == TokenOrder::tile_8x8 && !o.use_sla2;
-  tile_ = tiled || (o.use_sla2 && o.sla2_impl == Sla2Impl::native &&
-                    o.attention.tile == TokenOrder::tile_8x8)
-              ? 8
-              : 1;
+  tile_ = o.attention_of(o.depth - 1).tile == TokenOrder::tile_8x8 ? 8 : 1;
   check(grid_ % tile_ == 0, "JiT",
         "a token grid of {} x {} cannot be cut into 8 x 8 tiles; use attention.tile: row", grid_,
         grid_);

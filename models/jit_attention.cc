@@ -102,14 +102,10 @@ JiTAttention::Out JiTAttention::operator()(const Var& h, int64_t prefix,
     k = layer_norm(parts[1], k_norm_, k_norm_bias_, 1e-5);
     v = parts[2];
   } else {
-    const auto parts = qk_norm_rope(packed, q_norm_, k_norm_,
-                                    {.heads = heads_,
-                                     .grid = grid_,
-                                     .prefix = prefix,
-                                     .tile = tile_,
-                                     .theta = kTheta,
-                                     .eps = 1e-6});
-    q = parts[0], k = parts[1], v = parts[2];
+    const Qkv parts =
+        qk_norm_rope(packed, q_norm_, k_norm_,
+                     {.heads = heads_, .rope = {grid_, prefix, kTheta, tile_}, .eps = 1e-6});
+    q = parts.q, k = parts.k, v = parts.v;
   }
   if (key != nullptr && attn_drop_ > 0) {
     s.dropout = attn_drop_;

@@ -12,15 +12,13 @@
 #include <cstdint>
 #include <string>
 
+#include "tenun/ops/attention/attention.h"
+
 namespace tenun {
 
-enum class RouterMode { soft, hard };              ///< SoftTop-k (stage 1) or top-k (stage 2).
-enum class FeatureMap { softmax, elu, relu };      ///< phi of the linear branch (elu: elu + 1).
-enum class LinearRange { complement, global };     ///< keys that the linear branch sums over.
 enum class AlphaPer { head, head_block };          ///< what owns a mixing weight.
 enum class RouterScore { logit, softmax };         ///< what SoftTop-k bisects on.
 enum class LinearProjection { none, head, full };  ///< after the linear branch: d x d or C x C.
-enum class LowBit { none, int8 };                  ///< arithmetic of a matrix product.
 enum class TokenOrder { row, tile_8x8 };           ///< raster order, or 8 x 8 image tiles.
 enum class Sla2Impl { pixelgen, native };          ///< what `use_sla2: true` means.
 

@@ -88,7 +88,7 @@ constinit Kernel<void(Tensor&, const Tensor&, double, RandomKey)> kernel::dropou
 Var dropout(const Var& x, double drop, RandomKey key) {
   check(drop >= 0 && drop < 1, "dropout", "the drop probability must be in [0, 1), got {}", drop);
   check<DTypeError>(is_floating(x.dtype()), "dropout", "does not take {}; cast it to f32 first",
-                    x.value().describe());
+                    x.value());
   if (drop == 0) return x;
   return apply(Dropout{drop, key}, x);
 }

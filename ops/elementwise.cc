@@ -125,7 +125,7 @@ Var pow(const Var& base, const Var& exponent) { return binary<fn::Pow>(base, exp
 
 Var where(const Var& cond, const Var& a, const Var& b) {
   check<DTypeError>(!is_floating(cond.dtype()), "where",
-                    "the condition must be bool or integer, got {}", cond.value().describe());
+                    "the condition must be bool or integer, got {}", cond.value());
   (void)broadcast_shapes(broadcast_shapes(cond.shape(), a.shape(), "where"), b.shape(), "where");
   return apply(WhereOp{}, cond, a, b);
 }

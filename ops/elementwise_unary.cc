@@ -49,7 +49,7 @@ struct Unary {
 template <class F>
 void check_dtype(const Var& x) {
   check<DTypeError>(is_floating(x.dtype()) || (exact_on_integers<F> && x.dtype() != DType::boolean),
-                    F::name, "does not take {}; cast it to f32 first", x.value().describe());
+                    F::name, "does not take {}; cast it to f32 first", x.value());
 }
 template <class F>
 Var unary(const Var& x, F f = {}) {
@@ -64,8 +64,7 @@ Var step(const Var& x) {
 // A number that meets an integer tensor must be whole.
 const Var& whole(const Var& x, double s, const char* op) {
   check(is_floating(x.dtype()) || s == std::floor(s), op,
-        "the number {} is not whole, but the tensor is {}; cast the tensor first", s,
-        x.value().describe());
+        "the number {} is not whole, but the tensor is {}; cast the tensor first", s, x.value());
   return x;
 }
 Var real(const Var& x) { return is_floating(x.dtype()) ? x : Var(x.value().to(DType::f32)); }

@@ -97,8 +97,8 @@ void map_cpu(Tensor& y, const MapInputs& x, const MapLoops& loops, const void* f
     const DType d = x[static_cast<size_t>(k)]->dtype();
     check<ShapeError>(x[static_cast<size_t>(k)]->defined(), "map", "operand {} is undefined", k);
     check<DeviceError>(x[static_cast<size_t>(k)]->device() == y.device(), "map",
-                       "operands on {} and {}; use to(device)", y.device().str(),
-                       x[static_cast<size_t>(k)]->device().str());
+                       "operands on {} and {}; use to(device)", y.device(),
+                       x[static_cast<size_t>(k)]->device());
     wide = wide || d == DType::f64 || d == DType::i64 || d == DType::i32;
     whole = whole && !is_floating(d);
   }

@@ -33,7 +33,7 @@ Axes axes_of(const Var& x, const std::vector<int>& dims, KeepDims keep, const ch
 }
 void check_float(const Var& x, const char* op) {
   check<DTypeError>(is_floating(x.dtype()), op, "does not take {}; cast it to f32 first",
-                    x.value().describe());
+                    x.value());
 }
 DType compute_type(DType d) { return d == DType::f64 ? DType::f64 : DType::f32; }
 
@@ -188,7 +188,7 @@ template <Extreme Which>
 std::array<Var, 2> extremum(const Var& x, const std::vector<int>& dims, KeepDims keep,
                             const char* op) {
   const Axes axes = axes_of(x, dims, keep, op);
-  check(axes.count() > 0, op, "{} has no element along the reduced axes", x.value().describe());
+  check(axes.count() > 0, op, "{} has no element along the reduced axes", x.value());
   return apply(ExtremumOp<Which>{.axes = axes, .indices = {}, .view = {}}, x);
 }
 Var deviation(const Var& x, const std::vector<int>& dims, int64_t correction, KeepDims keep,

@@ -43,15 +43,20 @@ RopeTable make_table(const RopeOptions& o, int64_t d, DType dtype, Device device
   Tensor sin = Tensor::zeros({o.tokens(), half}, DType::f64);
   double* const c = cos.mutable_data<double>();
   double* const s = sin.mutable_data<double>();
-  for (int64_t t = 0; t < o.grid * o.grid; ++t)
+  const int64_t tiles = o.grid / o.tile, tokens = o.tile * o.tile;  // in a row of tiles, in a tile
+  for (int64_t t = 0; t < o.grid * o.grid; ++t) {
+    const int64_t tile = t / tokens, inside = t % tokens;
+    const int64_t row = tile / tiles * o.tile + inside / o.tile;
+    const int64_t column = tile % tiles * o.tile + inside % o.tile;
     for (int64_t m = 0; m < half; ++m) {
-      const auto position = static_cast<double>(m < quarter ? t / o.grid : t % o.grid);
+      const auto position = static_cast<double>(m < quarter ? row : column);
       const double frequency =
           std::pow(o.theta, -4.0 * static_cast<double>(m % quarter) / static_cast<double>(d));
       const int64_t at = (o.prefix + t) * half + m;
       c[at] = std::cos(position * frequency);
       s[at] = std::sin(position * frequency);
     }
+  }
   return {cos.to(dtype).to(device), sin.to(dtype).to(device)};
 }
 
@@ -76,12 +81,12 @@ constinit Kernel<void(Tensor& y, const Tensor& x, const RopeTable& table, Turn t
     "rope_2d", rope_cpu};
 
 RopeTable rope_table(const RopeOptions& o, int64_t d, DType dtype, Device device) {
-  using Key = std::tuple<int64_t, int64_t, int64_t, double, DType, DeviceType, int>;
+  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, double, DType, DeviceType, int>;
   constexpr size_t kMost = 64;  // more than any model uses; keeps a sweep over sizes bounded
   static std::mutex mutex;
   static std::map<Key, RopeTable> tables;
   const DType c = compute_dtype(dtype);
-  const Key key{o.grid, o.prefix, d, o.theta, c, device.type, device.index};
+  const Key key{o.grid, o.prefix, o.tile, d, o.theta, c, device.type, device.index};
   const std::lock_guard lock(mutex);
   const auto it = tables.find(key);
   if (it != tables.end()) return it->second;
@@ -92,6 +97,8 @@ RopeTable rope_table(const RopeOptions& o, int64_t d, DType dtype, Device device
 void check_rope(const char* op, const RopeOptions& o) {
   check(o.grid >= 1 && o.prefix >= 0 && o.theta > 0, op,
         "needs grid >= 1, prefix >= 0 and theta > 0, got {}, {} and {}", o.grid, o.prefix, o.theta);
+  check(o.tile >= 1 && o.grid % o.tile == 0, op,
+        "a grid of {0} x {0} cannot be cut into tiles of {1} x {1}", o.grid, o.tile);
 }
 
 Var rope_2d(const Var& x, const RopeOptions& o) {

@@ -19,6 +19,7 @@ struct RopeOptions {
   int64_t grid = 0;    ///< G
   int64_t prefix = 0;  ///< L
   double theta = 10000;
+  int64_t tile = 1;  ///< tokens come in raster order (1), or in square tiles of this side
   [[nodiscard]] int64_t tokens() const { return prefix + grid * grid; }
 };
 

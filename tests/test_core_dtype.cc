@@ -54,9 +54,8 @@ void decode_all(const Format& format) {
     h.bits = static_cast<uint16_t>(b);
     const auto got = static_cast<double>(static_cast<float>(h));
     const double want = format.decode(h.bits);
-    const bool same = std::isnan(want)
-                          ? std::isnan(got)
-                          : got == want && std::signbit(got) == std::signbit(want);
+    const bool same =
+        std::isnan(want) ? std::isnan(got) : got == want && std::signbit(got) == std::signbit(want);
     if (!same) ++bad;
     // Back again: the same bits, but for a NaN, which stays a NaN of the same sign.
     const T back(static_cast<float>(h));
@@ -135,8 +134,8 @@ TEST_SUITE("core_dtype") {
       visit_all(d, "test", [&]<class T>() {
         CHECK(dtype_of<T> == d);
         CHECK(size_of(d) == static_cast<int64_t>(sizeof(T)));
-        CHECK(is_floating(d) == (std::is_floating_point_v<T> ||
-                                 std::is_same_v<T, bf16> || std::is_same_v<T, f16>));
+        CHECK(is_floating(d) ==
+              (std::is_floating_point_v<T> || std::is_same_v<T, bf16> || std::is_same_v<T, f16>));
       });
     }
     CHECK(epsilon_of(DType::f32) == std::numeric_limits<float>::epsilon());
@@ -157,7 +156,8 @@ TEST_SUITE("core_dtype") {
           8);
     CHECK_THROWS_WITH_AS((visit<DType::f32, DType::f64>(DType::i8, "softmax", []<class T>() {})),
                          "softmax: does not take i8; it takes f32, f64", DTypeError);
-    CHECK_THROWS_AS((void)visit_float(DType::boolean, "op", []<class T>() { return 1; }), DTypeError);
+    CHECK_THROWS_AS((void)visit_float(DType::boolean, "op", []<class T>() { return 1; }),
+                    DTypeError);
     int calls = 0;
     visit_float(DType::bf16, "op", [&]<class T>() { ++calls; });
     CHECK(calls == 1);

@@ -1,6 +1,7 @@
 // Layouts and strided loops against loops over indices, for random layouts.
 #include <doctest/doctest.h>
 
+#include <limits>
 #include <vector>
 
 #include "tenun/core/layout.h"
@@ -16,7 +17,9 @@ struct Draw {
   RandomKey key;
   uint64_t at = 0;
   explicit Draw(uint64_t seed) : key(RandomKey::derive(seed, Purpose::test)) {}
-  int64_t below(int64_t n) { return static_cast<int64_t>(key.below(at++, static_cast<uint64_t>(n))); }
+  int64_t below(int64_t n) {
+    return static_cast<int64_t>(key.below(at++, static_cast<uint64_t>(n)));
+  }
   bool coin() { return below(2) == 1; }
 };
 
@@ -165,7 +168,8 @@ TEST_SUITE("core_layout") {
     for (int round = 0; round < 300; ++round) {
       Shape shape;
       const int64_t rank = draw.below(7);
-      for (int64_t i = 0; i < rank; ++i) shape.push_back(draw.below(12) == 0 ? 0 : 1 + draw.below(4));
+      for (int64_t i = 0; i < rank; ++i)
+        shape.push_back(draw.below(12) == 0 ? 0 : 1 + draw.below(4));
       const Layout a = random_strides(shape, draw), b = random_strides(shape, draw), c(shape);
       const StridedLoop<3> loop({&a, &b, &c});
       const int64_t n = shape.numel();
@@ -224,8 +228,8 @@ TEST_SUITE("core_layout") {
 
   TEST_CASE("axes and broadcasting") {
     CHECK(normalize_axis(-1, 3, "op") == 2);
-    CHECK_THROWS_WITH_AS((void)normalize_axis(3, 3, "op"), "op: axis 3 is outside a tensor of rank 3",
-                         ValueError);
+    CHECK_THROWS_WITH_AS((void)normalize_axis(3, 3, "op"),
+                         "op: axis 3 is outside a tensor of rank 3", ValueError);
     CHECK_THROWS_AS((void)normalize_axis(-4, 3, "op"), ValueError);
     CHECK_THROWS_AS((void)normalize_axis(0, 0, "op"), ValueError);
     CHECK(broadcast_shapes({2, 1, 4}, {3, 1}, "op") == Shape{2, 3, 4});

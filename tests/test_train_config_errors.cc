@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <set>
 #include <string>
 #include <tuple>
@@ -245,5 +247,44 @@ TEST_SUITE("train_config_errors") {
     ConfigProblems chain;
     static_cast<void>(load_yaml((folder.path / "c0.yaml").string(), chain));
     CHECK(chain.size() == 1);
+  }
+
+  TEST_CASE("damaged files never do more than throw tenun::Error") {
+    std::vector<std::string> texts{kValid};
+    for (const char* name : {"quickstart", "pixelgen/jit_b_sla2", "pixelgen/jit_b"}) {
+      std::ifstream in(fmt::format("{}/configs/{}.yaml", TENUN_SOURCE_DIR, name));
+      texts.emplace_back(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+      REQUIRE(texts.back().size() > 500);
+    }
+    std::uint64_t state = 1;
+    const auto draw = [&state](std::size_t n) {  // splitmix64
+      std::uint64_t z = (state += 0x9e3779b97f4a7c15ULL);
+      z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+      z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+      return static_cast<std::size_t>((z ^ (z >> 31)) % n);
+    };
+    const std::string bytes = "{}[]:,&*!|>'\"-?#%@\n\t \x01\xff<0";
+    int refused = 0;
+    int runs = 0;
+    for (; runs < 600; ++runs) {
+      std::string text = texts[draw(texts.size())];
+      for (std::size_t k = 1 + draw(4); k > 0; --k) {
+        const std::size_t at = draw(text.size());
+        switch (draw(4)) {
+          case 0: text[at] = bytes[draw(bytes.size())]; break;
+          case 1: text.erase(at, 1 + draw(20)); break;
+          case 2: text.insert(at, 1, bytes[draw(bytes.size())]); break;
+          default: text.insert(at, text.substr(draw(text.size()), draw(60)));
+        }
+      }
+      try {
+        const std::string resolved = resolved_yaml(parse_config(text, "damaged.yaml"));
+        CHECK(resolved_yaml(parse_config(resolved, "again.yaml")) == resolved);
+      } catch (const Error&) {
+        ++refused;
+      }
+    }
+    CHECK(refused > runs / 2);
+    CHECK(refused < runs);  // some damage only hits comments and names
   }
 }

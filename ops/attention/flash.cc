@@ -13,7 +13,7 @@ void row_dot_cpu(Tensor& delta, const Tensor& a_, const Tensor& b_) {
     const Heads<T> ha(a), hb(b);
     T* const out = delta.mutable_data<T>();
     const int64_t n = a.dim(2), d = a.dim(3);
-    parallel_for(0, a.dim(0) * a.dim(1) * n, 256, [&](int64_t begin, int64_t end) {
+    parallel_for(0, a.dim(0) * a.dim(1) * n, grain(4 * d), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const T *const x = ha[i / n].row(i % n), *const y = hb[i / n].row(i % n);
         T sum[8] = {};

@@ -32,7 +32,8 @@ struct Quant {
 struct FlashArgs {
   double scale = 1;
   const BlockLists* lists = nullptr;  ///< none: all blocks
-  Tensor weight{};  ///< soft mask m (B, H, T_m, T_n) in the compute type: p ~ m exp(s); not with lists
+  Tensor
+      weight{};  ///< soft mask m (B, H, T_m, T_n) in the compute type: p ~ m exp(s); not with lists
   int64_t block_q = 0, block_k = 0;  ///< of weight and quant
   double dropout = 0;                ///< share of probabilities that are dropped
   RandomKey key{};

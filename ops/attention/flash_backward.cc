@@ -185,7 +185,7 @@ struct Backward {
       memory = Tensor({heads * parts, size}, dtype_of<T>);
       part = memory.mutable_data<T>();
     }
-    parallel_for(0, heads * parts, 1, [&](int64_t b, int64_t e) {
+    parallel_for(0, heads * parts, grain(10 * nq * nk * d / parts), [&](int64_t b, int64_t e) {
       for (int64_t i = b; i < e; ++i) {
         T* const dq_head = dq != nullptr ? part + i * size : nullptr;
         if (dq_head != nullptr) std::fill_n(dq_head, size, T(0));
@@ -194,7 +194,7 @@ struct Backward {
       }
     });
     if (dq == nullptr) return;
-    parallel_for(0, heads * nq, 64, [&](int64_t b, int64_t e) {
+    parallel_for(0, heads * nq, grain(4 * d), [&](int64_t b, int64_t e) {
       for (int64_t r = b; r < e; ++r) {
         const T* const from = part + (r / nq * parts * nq + r % nq) * width();
         for (int64_t i = 0; i < d; ++i) {

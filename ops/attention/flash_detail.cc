@@ -19,7 +19,7 @@ Tensor round_rows(Tensor& x, int64_t block) {
   Tensor unit({heads, groups}, x.dtype());
   T* const p = x.mutable_data<T>();
   T* const u = unit.mutable_data<T>();
-  parallel_for(0, heads * groups, 16, [&](int64_t b, int64_t e) {
+  parallel_for(0, heads * groups, grain(8 * block * d), [&](int64_t b, int64_t e) {
     for (int64_t g = b; g < e; ++g) {
       const int64_t first = g % groups * block, count = std::min(block, n - first) * d;
       T* const at = p + (g / groups * n + first) * d;
@@ -36,7 +36,7 @@ Tensor round_channels(Tensor& x) {
   Tensor unit = Tensor::zeros({heads, d}, x.dtype());
   T* const p = x.mutable_data<T>();
   T* const u = unit.mutable_data<T>();
-  parallel_for(0, heads, 1, [&](int64_t b, int64_t e) {
+  parallel_for(0, heads, grain(8 * n * d), [&](int64_t b, int64_t e) {
     for (int64_t h = b; h < e; ++h) {
       T* const at = p + h * n * d;
       T* const scale = u + h * d;
@@ -92,7 +92,7 @@ Tensor token_mean(const Tensor& x_) {
     const Heads<T> heads(x);
     T* const out = mean.mutable_data<T>();
     const int64_t n = x.dim(2), d = x.dim(3);
-    parallel_for(0, x.dim(0) * x.dim(1), 1, [&](int64_t b, int64_t e) {
+    parallel_for(0, x.dim(0) * x.dim(1), grain(4 * n * d), [&](int64_t b, int64_t e) {
       for (int64_t h = b; h < e; ++h) {
         T* const sum = out + h * d;
         for (int64_t i = 0; i < n; ++i)
@@ -112,7 +112,7 @@ Tensor smoothed(const Tensor& x_) {
     const T* const m = mean.data<T>();
     T* const out = y.mutable_data<T>();
     const int64_t n = x.dim(2), d = x.dim(3);
-    parallel_for(0, x.dim(0) * x.dim(1) * n, 256, [&](int64_t b, int64_t e) {
+    parallel_for(0, x.dim(0) * x.dim(1) * n, grain(4 * d), [&](int64_t b, int64_t e) {
       for (int64_t i = b; i < e; ++i)
         for (int64_t c = 0; c < d; ++c)
           out[i * d + c] = heads[i / n].row(i % n)[c] - m[i / n * d + c];

@@ -146,27 +146,28 @@ struct Forward {
     // Panels do not cross query blocks where these differ in what they visit or in scale.
     const int64_t block = lists != nullptr || args.quant.any() ? args.block_q : nq;
     const int64_t per_block = blocks(std::min(block, nq), kPanel), rows = blocks(nq, block);
-    parallel_for(0, heads * rows * per_block, 1, [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) {
-        const int64_t row = i / per_block, bh = row / rows, at = row % rows * block;
-        Panel p{};
-        p.bh = bh;
-        p.first = at + i % per_block * kPanel;
-        p.count = std::min({kPanel, at + block - p.first, nq - p.first});
-        if (p.count <= 0) continue;
-        Scratch<T> memory(scratch_size());
-        open(p, memory);
-        if (lists == nullptr)
-          for (int64_t j = 0; j < nk; j += tile) visit(p, j, std::min(j + tile, nk));
-        else
-          for_each_run(lists->row_start, lists->row_index, row, args.block_k, nk,
-                       args.quant.any() ? 1 : nk, [&](int64_t begin, int64_t end) {
-                         for (int64_t j = begin; j < end; j += tile)
-                           visit(p, j, std::min(j + tile, end));
-                       });
-        close(p);
-      }
-    });
+    parallel_for(0, heads * rows * per_block, grain(4 * std::min({kPanel, block, nq}) * nk * d),
+                 [&](int64_t b, int64_t e) {
+                   for (int64_t i = b; i < e; ++i) {
+                     const int64_t row = i / per_block, bh = row / rows, at = row % rows * block;
+                     Panel p{};
+                     p.bh = bh;
+                     p.first = at + i % per_block * kPanel;
+                     p.count = std::min({kPanel, at + block - p.first, nq - p.first});
+                     if (p.count <= 0) continue;
+                     Scratch<T> memory(scratch_size());
+                     open(p, memory);
+                     if (lists == nullptr)
+                       for (int64_t j = 0; j < nk; j += tile) visit(p, j, std::min(j + tile, nk));
+                     else
+                       for_each_run(lists->row_start, lists->row_index, row, args.block_k, nk,
+                                    args.quant.any() ? 1 : nk, [&](int64_t begin, int64_t end) {
+                                      for (int64_t j = begin; j < end; j += tile)
+                                        visit(p, j, std::min(j + tile, end));
+                                    });
+                     close(p);
+                   }
+                 });
   }
 };
 

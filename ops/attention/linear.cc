@@ -89,25 +89,27 @@ struct Linear {
   // loops. The sums are the same ones.
   template <class F>
   void each_head(F&& f) const {
-    parallel_for(0, heads, heads >= 8 ? 1 : heads, [&](int64_t b, int64_t e) {
-      for (int64_t bh = b; bh < e; ++bh) f(bh);
-    });
+    parallel_for(0, heads, heads >= 8 ? grain(4 * (nq + nk) * state()) : heads,
+                 [&](int64_t b, int64_t e) {
+                   for (int64_t bh = b; bh < e; ++bh) f(bh);
+                 });
   }
   // Calls f(block, first, count) for panels of the blocks of an axis.
   template <class F>
   void panels(int64_t n, int64_t block, F&& f) const {
     const int64_t per_block = blocks(std::min(block, n), kPanel), count = blocks(n, block);
-    parallel_for(0, count * per_block, 1, [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) {
-        const int64_t at = i / per_block * block + i % per_block * kPanel;
-        const int64_t end = std::min(i / per_block * block + block, n);
-        if (at < end) f(i / per_block, at, std::min(kPanel, end - at));
-      }
-    });
+    parallel_for(0, count * per_block, grain(2 * std::min({kPanel, block, n}) * state()),
+                 [&](int64_t b, int64_t e) {
+                   for (int64_t i = b; i < e; ++i) {
+                     const int64_t at = i / per_block * block + i % per_block * kPanel;
+                     const int64_t end = std::min(i / per_block * block + block, n);
+                     if (at < end) f(i / per_block, at, std::min(kPanel, end - at));
+                   }
+                 });
   }
 
   void key_states(int64_t bh, T* out) const {
-    parallel_for(0, cols(), 1, [&](int64_t b, int64_t e) {
+    parallel_for(0, cols(), grain(2 * block_k * state()), [&](int64_t b, int64_t e) {
       Scratch<T> memory(kPanel * (d + wide()) + 64);
       T *const f = memory.take(kPanel * d), *const x = memory.take(kPanel * wide());
       for (int64_t j = b; j < e; ++j) {
@@ -126,8 +128,8 @@ struct Linear {
 
   // out[a] = sum over b of w(a, b) in[b], for states.
   void combine(int64_t to, int64_t from, Broadcast<T> w, const T* in, T* out) const {
-    constexpr int64_t kColumns = 512;
-    parallel_for(0, state(), kColumns, [&](int64_t b, int64_t e) {
+    const int64_t columns = std::max<int64_t>(512, grain(2 * to * from) / 16 * 16);
+    parallel_for(0, state(), columns, [&](int64_t b, int64_t e) {
       tile_product<T>(to, e - b, from, w, in + b, state(), out + b, state(), Into::set);
     });
   }
@@ -176,7 +178,7 @@ struct Linear {
                *const dkey = down + rows() * state();
       key_states(bh, key);
       const T* const states = query_states(bh, key, own);
-      parallel_for(0, rows(), 1, [&](int64_t b, int64_t e) {
+      parallel_for(0, rows(), grain(6 * block_q * state()), [&](int64_t b, int64_t e) {
         for (int64_t i = b; i < e; ++i) query_block(bh, i, dy[bh], states, down, out);
       });
       const T* key_grads = down;
@@ -230,7 +232,7 @@ struct Linear {
 
   // <gradient of what block I read, state of J>
   void weight_gradients(int64_t bh, const T* key, const T* down, T* dweight) const {
-    parallel_for(0, rows(), 1, [&](int64_t b, int64_t e) {
+    parallel_for(0, rows(), grain(2 * cols() * state()), [&](int64_t b, int64_t e) {
       for (int64_t i = b; i < e; ++i)
         for (int64_t j = 0; j < cols(); ++j) {
           const T *const x = down + i * state(), *const y = key + j * state();

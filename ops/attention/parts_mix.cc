@@ -65,7 +65,7 @@ template <class T, class F>
 void each_gated_row(const Tensor& x, const Tensor& gate, int64_t block_q, F&& f) {
   const int64_t n = x.dim(2), tm = gate.dim(2);
   const T* const g = gate.data<T>();
-  parallel_for(0, x.dim(0) * x.dim(1) * n, 64, [&](int64_t b, int64_t e) {
+  parallel_for(0, x.dim(0) * x.dim(1) * n, grain(4 * x.dim(3)), [&](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) f(i, g[i / n * tm + i % n / block_q]);
   });
 }
@@ -101,7 +101,7 @@ void mix_backward_cpu(Tensor& da, Tensor& db, Tensor& dgate, const Tensor& dy_, 
       for (int64_t c = i * d; c < (i + 1) * d && dyy != nullptr; ++c) dyy[c] = (1 - g) * in[c];
     });
     if (dg == nullptr) return;
-    parallel_for(0, gate.numel(), 1, [&](int64_t begin, int64_t end) {
+    parallel_for(0, gate.numel(), grain(4 * block_q * d), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t first = i % tm * block_q, last = std::min(first + block_q, n);
         double sum = 0;

@@ -37,9 +37,11 @@ struct CellMask {
       const T* const in = x.data<T>();
       T *const ro = soft.mutable_data<T>(), *const mo = out.mutable_data<T>();
       const int64_t n = x.dim(3);
-      parallel_for(0, x.numel() / std::max<int64_t>(n, 1), 16, [&](int64_t b, int64_t e) {
-        for (int64_t row = b; row < e; ++row) one_row(in + row * n, ro + row * n, mo + row * n, n);
-      });
+      parallel_for(0, x.numel() / std::max<int64_t>(n, 1), attn::grain(100 * n * iters),
+                   [&](int64_t b, int64_t e) {
+                     for (int64_t row = b; row < e; ++row)
+                       one_row(in + row * n, ro + row * n, mo + row * n, n);
+                   });
     });
     if (c.recording) r = soft, m = out;
     return out;
@@ -125,7 +127,7 @@ struct Renormalise {
       const T *const in = x.data<T>(), *const a = lse.data<T>(), *const b = full.data<T>();
       T *const out = y.mutable_data<T>(), *const s = kept.mutable_data<T>();
       const int64_t d = x.dim(3);
-      parallel_for(0, kept.numel(), 64, [&](int64_t begin, int64_t end) {
+      parallel_for(0, kept.numel(), attn::grain(4 * d), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           s[i] = std::exp(a[i] - b[i]);
           const T f = s[i] / (s[i] + static_cast<T>(eps));
@@ -145,7 +147,7 @@ struct Renormalise {
       T *const out = dx.mutable_data<T>(), *const up = dl.mutable_data<T>(),
                *const down = df.mutable_data<T>();
       const int64_t d = x.dim(3);
-      parallel_for(0, kept.numel(), 64, [&](int64_t begin, int64_t end) {
+      parallel_for(0, kept.numel(), attn::grain(4 * d), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const T sum = s[i] + static_cast<T>(eps), f = s[i] / sum;
           double dot = 0;
@@ -179,9 +181,7 @@ AttentionOutput cells(const Var& q, const Var& k, const AttentionSpec& spec,
         attn::pooled_scores(kOp, attn::block_mean(q, spec.compression, attn::PoolDivisor::block),
                             attn::block_mean(k, spec.compression, attn::PoolDivisor::block),
                             params.router_q, params.router_k);
-    out.o = apply(CellMask{.target = target,
-                           .tau = std::max(spec.tau, 1e-6),
-                           .iters = spec.iters},
+    out.o = apply(CellMask{.target = target, .tau = std::max(spec.tau, 1e-6), .iters = spec.iters},
                   scores);
     out.mask = out.o.value();
   }

@@ -24,7 +24,7 @@ void block_mean_cpu(Tensor& y, const Tensor& x_, int64_t block, PoolDivisor divi
     const Heads<T> heads(x);
     T* const out = y.mutable_data<T>();
     const int64_t n = x.dim(2), d = x.dim(3), count = blocks(n, block);
-    parallel_for(0, x.dim(0) * x.dim(1) * count, 16, [&](int64_t b, int64_t e) {
+    parallel_for(0, x.dim(0) * x.dim(1) * count, grain(4 * block * d), [&](int64_t b, int64_t e) {
       for (int64_t i = b; i < e; ++i) {
         const int64_t first = i % count * block, last = std::min(first + block, n);
         T* __restrict const sum = out + i * d;
@@ -45,7 +45,7 @@ template <class F>
 void each_row(const Tensor& x, Forced forced, F&& f) {
   const int64_t cols = x.dim(-1), rows = x.rank() > 1 ? x.dim(-2) : 1;
   const int64_t count = cols == 0 ? 0 : x.numel() / cols;
-  parallel_for(0, count, 16, [&](int64_t b, int64_t e) {
+  parallel_for(0, count, grain(400 * cols), [&](int64_t b, int64_t e) {
     for (int64_t r = b; r < e; ++r)
       f(r, r % rows < forced.rows ? cols : std::min(forced.cols, cols));
   });
@@ -157,7 +157,7 @@ struct BlockMean {
       const T* const in = dy.data<T>();
       T* const out = dx.mutable_data<T>();
       const int64_t n = shape[2], d = shape[3], count = blocks(n, block);
-      parallel_for(0, shape[0] * shape[1] * n, 256, [&](int64_t b, int64_t e) {
+      parallel_for(0, shape[0] * shape[1] * n, grain(4 * d), [&](int64_t b, int64_t e) {
         for (int64_t i = b; i < e; ++i) {
           const int64_t at = i % n / block;
           const auto by =

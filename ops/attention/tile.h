@@ -53,6 +53,13 @@ void pack_transposed(const T* x, int64_t row_stride, int64_t rows, int64_t cols,
   }
 }
 
+/// Pieces of work to give one task, where each costs about `flops`: the bounds depend on sizes
+/// only.
+[[nodiscard]] inline int64_t grain(int64_t flops) {
+  constexpr int64_t kLeast = 400'000;
+  return flops >= kLeast ? 1 : kLeast / (flops > 0 ? flops : 1);
+}
+
 /// Rows of one head: unit stride along the channels.
 template <class T>
 struct Rows {

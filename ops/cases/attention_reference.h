@@ -26,6 +26,20 @@ class NaiveAttention {
   [[nodiscard]] Tensor linear(const Matrix* weights, const std::string& feature_map, double eps,
                               bool smooth = false) const;
 
+  /// Scores of pooled blocks (B, H, T_m, T_n): means, router matrices (may be undefined),
+  /// 1/sqrt(D). `divide_by_block`: zero-padded means.
+  [[nodiscard]] Tensor scores(int64_t block_q, int64_t block_k, const Tensor& router_q,
+                              const Tensor& router_k, bool divide_by_block = false) const;
+  /// 1 for the k best free blocks of each row (lowest index first), NaN last, and for forced ones.
+  [[nodiscard]] static Tensor topk(const Tensor& scores, int64_t k, int64_t forced_rows,
+                                   int64_t forced_cols);
+  /// SoftTop-k of the free blocks by plain bisection.
+  [[nodiscard]] static Tensor soft_topk(const Tensor& x, double target, double tau,
+                                        int64_t forced_rows, int64_t forced_cols);
+  /// The low-bit forward, key block by key block; `weights` selects blocks.
+  [[nodiscard]] Tensor int8(const Matrix* weights, int64_t block_q, int64_t block_k, bool qk,
+                            bool pv) const;
+
   int64_t heads, nq, nk, d;
   Shape q_shape;
   Matrix q, k, v;

@@ -123,7 +123,7 @@ RunConfig load_config(const std::vector<std::string>& files,
     if (!root.mark.source) root.mark = one.mark;
     merge_yaml(root, std::move(one));
   }
-  problems.throw_if_any();  // without the text there is nothing to check
+  if (problems.incomplete()) problems.throw_if_any();
   apply_all(root, overrides, problems);
   return build(root, std::filesystem::path(files.back()).stem().string(), problems);
 }
@@ -132,7 +132,7 @@ RunConfig parse_config(std::string_view text, const std::string& name,
                        const std::vector<Override>& overrides) {
   ConfigProblems problems;
   YamlNode root = parse_yaml(text, name, problems);
-  problems.throw_if_any();
+  if (!root.is_map()) problems.throw_if_any();
   apply_all(root, overrides, problems);
   return build(root, std::filesystem::path(name).stem().string(), problems);
 }

@@ -52,6 +52,9 @@ class ConfigProblems {
   [[nodiscard]] bool empty() const { return entries_.empty(); }
   [[nodiscard]] std::size_t size() const { return entries_.size(); }
   void throw_if_any() const;
+  /// A file could not be read or parsed: what else is missing says nothing.
+  void set_incomplete() { incomplete_ = true; }
+  [[nodiscard]] bool incomplete() const { return incomplete_; }
 
  private:
   struct Entry {
@@ -59,6 +62,7 @@ class ConfigProblems {
     ConfigProblem problem;
   };
   std::vector<Entry> entries_;
+  bool incomplete_ = false;
 };
 
 /// Damerau-Levenshtein distance (adjacent swaps count once), without regard to case.

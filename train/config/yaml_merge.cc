@@ -48,29 +48,30 @@ struct Loader {
     if (std::find(open.begin(), open.end(), canonical) != open.end()) {
       problems.add(from, "base", fmt::format("'{}' inherits from itself", file),
                    "remove one 'base' of the cycle");
-      return {};
+      return incomplete();
     }
     if (static_cast<int>(open.size()) >= kMaxBaseDepth || ++files > kMaxBases) {
       problems.add(from, "base",
                    fmt::format("more than {} files inherit from each other", kMaxBases),
                    "flatten the chain of 'base'");
-      return {};
+      return incomplete();
     }
     std::ifstream in(file, std::ios::binary);
     if (!in || fs::is_directory(file, ignored)) {
       problems.add(from, from.line > 0 ? "base" : "", fmt::format("cannot read '{}'", file),
                    from.line > 0 ? "the path is relative to the file that names it"
                                  : "give the path of an existing YAML file");
-      return {};
+      return incomplete();
     }
     const std::string text{std::istreambuf_iterator<char>(in), {}};
+    const std::size_t before = problems.size();
     YamlNode root = parse_yaml(text, file, problems, order++);
     if (!root.is_map()) {
-      if (problems.empty())
+      if (problems.size() == before)
         problems.add(root.mark, "",
                      fmt::format("expected a map of settings at the top, got {}", root.describe()),
                      "write 'model:', 'data:' and 'trainer:' sections");
-      return {};
+      return incomplete();
     }
     root.entries.erase(std::remove_if(root.entries.begin(), root.entries.end(),
                                       [](const YamlEntry& e) {
@@ -84,6 +85,11 @@ struct Loader {
     if (!merged.is_map()) return root;
     merge_yaml(merged, std::move(root));
     return merged;
+  }
+
+  YamlNode incomplete() {
+    problems.set_incomplete();
+    return {};
   }
 
   YamlNode bases_of(YamlNode& root, const fs::path& folder) {

@@ -9,6 +9,7 @@
 #include <map>
 #include <sstream>
 #include <unordered_set>
+#include <utility>
 
 #include "tenun/train/config/yaml.h"
 
@@ -94,6 +95,7 @@ class Builder : public YAML::EventHandler {
     std::string key;
     Mark key_mark;
     bool key_quoted = false;
+    bool key_dropped = false;       ///< not usable as a key, reported
     std::vector<YamlEntry> merged;  ///< values of `<<`, in order
     std::unordered_set<std::string> keys;
   };
@@ -189,12 +191,13 @@ class Builder : public YAML::EventHandler {
     if (node.is_map() || node.is_sequence()) {
       problems_.add(node.mark, "", "a key must be plain text, not a map or a list",
                     "braces in YAML begin a map: quote the key");
-      parent.key = fmt::format("?{}", parent.node.entries.size());
+      parent.key_dropped = true;
     }
   }
 
   void take_value(Frame& parent, YamlNode node) {
     parent.has_key = false;
+    if (std::exchange(parent.key_dropped, false)) return;
     if (!parent.keys.insert(parent.key).second) {
       const YamlEntry* first = parent.node.find(parent.key);
       problems_.add(parent.key_mark, parent.key, fmt::format("duplicate key '{}'", parent.key),
