@@ -91,8 +91,8 @@ TEST_SUITE("ops_norm") {
     const auto composed = [](std::span<const Var> v) {
       return modulate(rms_norm(v[0], v[1], 1e-6), v[2], v[3]);
     };
-    for (const DType d : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
-      CAPTURE(name(d));
+    for (const DType d : {DType::f32, DType::bf16, DType::f16}) {
+      CAPTURE(std::string(name(d)));
       std::vector<Tensor> rounded;  // all start from the same numbers
       for (const Tensor& t : in) rounded.push_back(t.to(d).to(DType::f64));
       const auto exact = evaluate(composed, rounded, DType::f64);

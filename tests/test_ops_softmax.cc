@@ -46,7 +46,7 @@ TEST_SUITE("ops_softmax") {
   TEST_CASE("rows sum to 1 from tiny to huge logits, in every dtype") {
     for (const DType d : {DType::f64, DType::f32, DType::bf16, DType::f16})
       for (const double scale : {1e-3, 1.0, 1e3}) {
-        CAPTURE(name(d));
+        CAPTURE(std::string(name(d)));
         Tensor x = random({20, 77}, 2);
         float* const p = x.mutable_data<float>();
         for (int64_t i = 0; i < x.numel(); ++i) p[i] *= static_cast<float>(scale);

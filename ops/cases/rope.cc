@@ -80,12 +80,7 @@ void add_rope_ops(OpTable& table) {
                        {"theta", "10000", "base of the frequencies"},
                        {"tile", "1", "side of the square tiles in which the tokens come"}},
              .outputs = {"y"},
-             .call =
-                 [](const OpArgs& a) {
-                   return one(rope_2d(a["x"], {.grid = a.attrs.integer("grid"),
-                                               .prefix = a.attrs.integer("prefix", 0),
-                                               .theta = a.attrs.real("theta", 10000)}));
-                 },
+             .call = [](const OpArgs& a) { return one(rope_2d(a["x"], options_of(a))); },
              .reference = [](const OpArgs& a) -> std::vector<Tensor> {
                const Tensor& x = a.tensor("x");
                return {f64_tensor(turned(doubles(x), x.shape(), options_of(a)), x.shape())};
@@ -104,6 +99,7 @@ void add_rope_ops(OpTable& table) {
                  {"grid", "", "side of the grid of tokens"},
                  {"prefix", "0", "tokens before the grid, not turned"},
                  {"theta", "10000", "base of the frequencies"},
+                 {"tile", "1", "side of the square tiles in which the tokens come"},
                  {"eps", "1e-6", "added to the mean square"}},
        .outputs = {"q", "k", "v"},
        .call = [](const OpArgs& a) -> std::vector<Var> {
