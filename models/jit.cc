@@ -22,9 +22,6 @@ bool drops(const JiTOptions& o, int64_t layer) {
   return layer >= o.depth / 4 && layer < o.depth / 4 * 3;
 }
 
-nn::Linear xavier_linear(const ParameterScope& p, int64_t in, int64_t out) {
-  return {p, in, out, Init::xavier(in, out), Init::zeros()};
-}
 nn::Linear zero_linear(const ParameterScope& p, int64_t in, int64_t out) {
   return {p, in, out, Init::zeros(), Init::zeros()};
 }
