@@ -28,7 +28,7 @@ expect() {
 expect 0 'tenun [0-9]' "$tenun" --version
 expect 0 'COMMAND --help' "$tenun" --help
 for c in check gradcheck op ops bench train sample init inspect trace data devices; do
-  expect 0 -- "$tenun" "$c" --help
+  expect 0 'Options' "$tenun" "$c" --help
 done
 start=$(date +%s%N)
 "$tenun" --help > "$work/out"
@@ -41,13 +41,12 @@ expect 2 "unknown flag '--dtyp'.*--dtype" "$tenun" check x --dtyp f32
 expect 2 "unknown flag '--classs'.*--classes" "$tenun" sample --ckpt x -o y --classs 1
 expect 2 'config' "$tenun" train
 expect 2 'threads' "$tenun" ops --threads -1
-expect 2 'sampler' "$tenun" sample --ckpt x -o y --sampler hune -c "$work/ok.yaml"
 
 # Ops.
 expect 0 'rms_norm' "$tenun" ops
 expect 2 "sofmax.*softmax" "$tenun" op sofmax --in "$work/none" -o "$work/o.safetensors"
 expect 1 'none.safetensors' "$tenun" op softmax --in "$work/none.safetensors" -o "$work/o.safetensors"
-expect 1 'nowhere' "$tenun" check "$work/nowhere"
+expect 2 'nowhere' "$tenun" check "$work/nowhere"
 # A file that claims to be a case, and is none.
 printf '\020\0\0\0\0\0\0\0{"a":1' > "$work/softmax--broken.safetensors"
 expect 1 'softmax--broken' "$tenun" check "$work/softmax--broken.safetensors"
@@ -69,18 +68,17 @@ expect 2 'bad.yaml:3:' "$tenun" train -c "$work/bad.yaml"
 printf 'trainer: {max_steps: [1\n' > "$work/syntax.yaml"
 expect 2 'syntax.yaml:[0-9]*:[0-9]*:' "$tenun" train -c "$work/syntax.yaml"
 expect 2 'max_stps' "$tenun" train -c "$work/ok.yaml" --trainer.max_stps=3 --print-config
-grep -c . "$work/ok.yaml" > "$work/out"
-"$tenun" train -c "$work/none.yaml" > "$work/out" 2>&1
-[ $? -ne 0 ] && grep -q 'none.yaml' "$work/out" || { echo 'cli: a missing configuration passes' >&2; failed=1; }
+expect 2 'none.yaml' "$tenun" train -c "$work/none.yaml"
 expect 2 'device' "$tenun" train -c "$work/ok.yaml" --device cuda:7 --dry-run
 
 # Data and checkpoints.
 expect 0 'image' "$tenun" data batik -o "$work/batik" --num 1 --size 16 --classes kawung,parang
 [ "$(find "$work/batik" -name '*.png' | wc -l)" -eq 2 ] || { echo 'cli: data batik: not 2 files' >&2; failed=1; }
-expect 2 "kawun" "$tenun" data batik -o "$work/b2" --classes kawun
+expect 2 "'kawun'.*kawung" "$tenun" data batik -o "$work/b2" --classes kawun
 expect 2 'config.yaml' "$tenun" sample --ckpt "$work/batik" -o "$work/s"
-expect 1 'nothing' "$tenun" inspect "$work/nothing.safetensors"
-expect 0 -- "$tenun" devices
+expect 2 'sampler' "$tenun" sample --ckpt x -o y --sampler hune -c "$work/ok.yaml"
+expect 2 'nothing' "$tenun" inspect "$work/nothing.safetensors"
+expect 0 'rms_norm' "$tenun" devices
 
 [ "$failed" -eq 0 ] && echo "cli: $count calls as expected"
 exit "$failed"
