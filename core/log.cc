@@ -6,7 +6,7 @@
 #include <mutex>
 #include <unordered_set>
 
-namespace tenun::log {
+namespace tenun::logging {
 namespace {
 
 Level from_environment() {
@@ -77,4 +77,4 @@ void warn_once(const std::string& text) {
   write(Level::warn, text);
 }
 
-}  // namespace tenun::log
+}  // namespace tenun::logging

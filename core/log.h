@@ -2,7 +2,7 @@
 // embeds the library may install its own sink. Ops do not log, except once where a fast path is not
 // available (warn_once).
 //
-//   log::warn("{}: cannot be read and is skipped", path);
+//   logging::warn("{}: cannot be read and is skipped", path);
 //
 // Thread-safe. A progress line that is drawn on a terminal registers itself, so that log lines do
 // not break it.
@@ -13,7 +13,7 @@
 #include <string>
 #include <string_view>
 
-namespace tenun::log {
+namespace tenun::logging {
 
 enum class Level : int { debug, info, warn, error, off };
 
@@ -44,4 +44,4 @@ void error(fmt::format_string<A...> f, A&&... a) {
   if (level() <= Level::error) write(Level::error, fmt::format(f, std::forward<A>(a)...));
 }
 
-}  // namespace tenun::log
+}  // namespace tenun::logging

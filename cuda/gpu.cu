@@ -1,5 +1,6 @@
 #include "tenun/cuda/gpu.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace tenun::cuda {
@@ -21,7 +22,7 @@ GpuReport look_for_gpus() noexcept {
   }
   cudaDeviceProp first{};
   if (cudaGetDeviceProperties(&first, 0) == cudaSuccess) {
-    std::strncpy(r.name, first.name, sizeof(r.name) - 1);
+    std::memcpy(r.name, first.name, std::min(sizeof(r.name), sizeof(first.name)) - 1);
     r.major = first.major;
     r.minor = first.minor;
   }

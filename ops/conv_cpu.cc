@@ -9,7 +9,7 @@
 namespace tenun {
 namespace {
 
-constexpr int64_t kBlockBytes = 384 << 10;  // columns of one block: they stay in the cache
+constexpr int64_t kBlockBytes = 768 << 10;  // columns of one block: they stay in the cache
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -17,8 +17,8 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 struct Blocks {
   int64_t step, count;
   Blocks(int64_t positions, int64_t rows, int64_t element) {
-    const int64_t fit = std::max<int64_t>(64, kBlockBytes / std::max<int64_t>(rows * element, 1));
-    step = ceil_div(ceil_div(positions, ceil_div(positions, fit)), 16) * 16;
+    const int64_t fit = std::max<int64_t>(128, kBlockBytes / std::max<int64_t>(rows * element, 1));
+    step = ceil_div(ceil_div(positions, ceil_div(positions, fit)), 8) * 8;
     count = ceil_div(positions, step);
   }
 };

@@ -41,20 +41,32 @@ struct WideEntry {
 inline int64_t index_of(uint64_t e) { return static_cast<int64_t>(e & 0xffffffffu); }
 inline int64_t index_of(const WideEntry& e) { return static_cast<int64_t>(e.index); }
 
-template <class T>
+template <class T, class Entry>
 void topk_row(T* values, int64_t* indices, const T* x, int64_t n, int64_t k, TopKOptions o,
-              auto& entries) {
-  for (int64_t i = 0; i < n; ++i) {
+              std::vector<Entry>& entries) {
+  const auto entry = [&](int64_t i) -> Entry {
     auto key = ordered(x[i]);
     if (o.largest) key = static_cast<decltype(key)>(~key);
-    auto& e = entries[static_cast<size_t>(i)];
     if constexpr (sizeof(key) == 4)
-      e = uint64_t{key} << 32 | static_cast<uint64_t>(i);
+      return uint64_t{key} << 32 | static_cast<uint64_t>(i);
     else
-      e = {key, static_cast<uint64_t>(i)};
-  }
+      return {key, static_cast<uint64_t>(i)};
+  };
   const auto begin = entries.begin(), cut = begin + k;
-  if (k < n) std::nth_element(begin, cut, entries.end());
+  if (k > 0 && k <= n / 8) {
+    // Few of many: a heap of the best so far, whose worst element most of the row cannot beat.
+    for (int64_t i = 0; i < k; ++i) begin[i] = entry(i);
+    std::make_heap(begin, cut);
+    for (int64_t i = k; i < n; ++i)
+      if (const Entry e = entry(i); e < *begin) {
+        std::pop_heap(begin, cut);
+        *(cut - 1) = e;
+        std::push_heap(begin, cut);
+      }
+  } else {
+    for (int64_t i = 0; i < n; ++i) begin[i] = entry(i);
+    if (k < n) std::nth_element(begin, cut, entries.end());
+  }
   if (o.sorted)
     std::sort(begin, cut);
   else

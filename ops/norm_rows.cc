@@ -62,13 +62,19 @@ void norm_rows_cpu(Tensor& y, RowStats& stats, const Tensor& x, const Tensor& ga
 // total[s, c] = sum over the chunks of part[s, chunk, c], in order.
 template <class C>
 void combine(Tensor& total, const std::vector<C>& part, int64_t groups, int64_t chunks, int64_t n) {
+  constexpr int64_t kColumns = 512;
   C* const out = total.mutable_data<C>();
-  parallel_for(0, groups * n, 4096, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const C* p = part.data() + i / n * chunks * n + i % n;
-      double sum = 0;
-      for (int64_t k = 0; k < chunks; ++k) sum += static_cast<double>(p[k * n]);
-      out[i] = static_cast<C>(sum);
+  const int64_t blocks = (n + kColumns - 1) / kColumns;
+  parallel_for(0, groups * blocks, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t group = block / blocks, first = block % blocks * kColumns;
+      const int64_t count = std::min(kColumns, n - first);
+      double sum[kColumns] = {};
+      for (int64_t k = 0; k < chunks; ++k) {
+        const C* __restrict p = part.data() + (group * chunks + k) * n + first;
+        for (int64_t i = 0; i < count; ++i) sum[i] += static_cast<double>(p[i]);
+      }
+      for (int64_t i = 0; i < count; ++i) out[group * n + first + i] = static_cast<C>(sum[i]);
     }
   });
 }

@@ -114,6 +114,14 @@ void for_rows(int64_t rows, int64_t n, F&& f) {
   parallel_for(0, rows, std::max<int64_t>(1, kRowGrain / std::max<int64_t>(n, 1)), f);
 }
 
+// Adds the upper half of the lanes to the lower, down to one. Constant widths: a rolled loop here
+// costs as much as summing a row of 64.
+template <int kWidth, class C>
+inline void fold_lanes(C* lane) {
+  for (int k = 0; k < kWidth; ++k) lane[k] += lane[k + kWidth];
+  if constexpr (kWidth > 1) fold_lanes<kWidth / 2>(lane);
+}
+
 /// Sums over i in [0, n) of the N numbers f(i), in independent lanes: vectorises, keeps the order
 /// fixed, and rounds less than a running sum.
 template <class C, int N, class F>
@@ -132,8 +140,7 @@ template <class C, int N, class F>
   }
   std::array<C, N> total;
   for (int j = 0; j < N; ++j) {
-    for (int width = kLanes / 2; width > 0; width /= 2)
-      for (int k = 0; k < width; ++k) lane[j][k] += lane[j][k + width];
+    fold_lanes<kLanes / 2>(lane[j]);
     total[static_cast<size_t>(j)] = lane[j][0];
   }
   return total;

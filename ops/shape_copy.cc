@@ -115,7 +115,10 @@ struct Copies {
     (void)shape.numel();
     const Tensor one = x.reshape(blocks);
     blocks[1] = count;
-    return one.expand(blocks).clone().view(shape);
+    if (blocks[2] > 1 || count > blocks[0]) return one.expand(blocks).clone().view(shape);
+    Tensor y(blocks, x.dtype(), x.device());  // single elements: count long strided copies
+    for (int64_t k = 0; k < count; ++k) y.select(1, k).copy_(one.squeeze(1));
+    return y.view(shape);
   }
   /// The gradient of x, whose shape is given.
   [[nodiscard]] Tensor sum(const Tensor& dy, const Shape& x) const {

@@ -15,13 +15,16 @@ double sum_run(const T* p, int64_t n, int64_t out, G g) {
   using C = Compute<T>;
   constexpr int kLanes =
       16;  // independent sums: vector registers, and a shorter chain of roundings
-  C lane[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int k = 0; k < kLanes; ++k) lane[k] += g(static_cast<C>(p[i + k]), out);
+  constexpr int64_t kFlush = 64 * kLanes;  // then they go into a double
   double total = 0;
+  int64_t i = 0;
+  while (i + kLanes <= n) {
+    C lane[kLanes] = {};
+    for (const int64_t end = std::min(n, i + kFlush); i + kLanes <= end; i += kLanes)
+      for (int k = 0; k < kLanes; ++k) lane[k] += g(static_cast<C>(p[i + k]), out);
+    for (const C v : lane) total += static_cast<double>(v);
+  }
   for (; i < n; ++i) total += static_cast<double>(g(static_cast<C>(p[i]), out));
-  for (const C v : lane) total += static_cast<double>(v);
   return total;
 }
 

@@ -35,6 +35,7 @@ TEST_SUITE("ops_index") {
       CHECK(values(sort(x).indices) == Values{1, 4, 3, 0, 2, 5});
       CHECK(values(sort(x, 0, Order::descending).indices) == Values{0, 2, 5, 3, 1, 4});
     }
+    CHECK(values(topk(Tensor::zeros({64}), 3).indices) == Values{0, 1, 2});
     const Var b = Tensor::from<double>({0, 1, 0, 1}, {4}).to(DType::boolean);
     CHECK(values(Var(argsort(b))) == Values{0, 2, 1, 3});
   }

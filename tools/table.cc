@@ -28,6 +28,7 @@ size_t edit_distance(const std::string& a, const std::string& b) {
 const OpTable& upper_table() {
   static const OpTable table = [] {
     OpTable t;
+    add_model_ops(t);
     add_train_ops(t);
     return t;
   }();

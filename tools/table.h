@@ -10,6 +10,8 @@ namespace tenun::tools {
 
 /// Adds losses, optimizers, EMA and samplers.
 void add_train_ops(OpTable& table);
+/// Adds networks.
+void add_model_ops(OpTable& table);
 
 [[nodiscard]] const OpDef* find_op(const std::string& name);
 [[nodiscard]] std::vector<const OpDef*> all_ops();

@@ -89,8 +89,9 @@ void check_qkv(const char* op, const Tensor& q, const Tensor& k, const Tensor& v
 
 void check_blocks(const char* op, const Tensor& q, const Tensor& k, const Tensor* mask,
                   int64_t block_q, int64_t block_k) {
-  check(block_q >= 1 && block_k >= 1, op,
-        "block sizes must be positive; got block_q {}, block_k {}", block_q, block_k);
+  constexpr int64_t kMost = int64_t{1} << 30;
+  check(block_q >= 1 && block_k >= 1 && block_q <= kMost && block_k <= kMost, op,
+        "block sizes must be in [1, 2^30]; got block_q {}, block_k {}", block_q, block_k);
   if (mask == nullptr || !mask->defined()) return;
   const Shape want{q.dim(0), q.dim(1), blocks(q.dim(2), block_q), blocks(k.dim(2), block_k)};
   check<ShapeError>(mask->shape() == want, op,

@@ -24,7 +24,8 @@ void check_spec(const Var& q, const Var& k, const Var& v, const AttentionSpec& s
         s.topk_ratio);
   check(s.tau > 0, kOp, "tau must be positive, got {}", s.tau);
   check(s.eps >= 0, kOp, "eps must not be negative, got {}", s.eps);
-  check(s.prefix >= 0, kOp, "prefix must not be negative, got {}", s.prefix);
+  check(s.prefix >= 0 && s.prefix <= q.dim(2) + k.dim(2), kOp,
+        "prefix must be a number of tokens, got {}", s.prefix);
   check(s.mode == RouterMode::hard || !s.quant.any(), kOp,
         "quant is for hard mode; soft mode trains the router in full precision");
   check(p.alpha.defined(), kOp, "needs the parameter alpha, of shape (H) or (H, T_m)");

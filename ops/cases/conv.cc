@@ -76,7 +76,7 @@ void add_conv_ops(OpTable& table) {
                  {"patches_cropped", {{1, 2, 7, 9}, {3, 2, 3, 2}}, {{"stride", List{3, 2}}}},
                  {"row", {{1, 3, 5, 9}, {2, 3, 1, 7}}, {{"padding", List{0, 3}}}},
                  // Several blocks of columns, pieces of channels and segments of the sum.
-                 {"blocks", {{2, 40, 20, 19}, {6, 40, 3, 3}, {6}}, {{"padding", 1}}}}});
+                 {"blocks", {{2, 40, 26, 27}, {6, 40, 3, 3}, {6}}, {{"padding", 1}}}}});
 }
 
 }  // namespace tenun

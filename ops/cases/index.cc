@@ -245,6 +245,7 @@ void add_rankings(OpTable& table) {
             {"smallest", {{{7, 3}, Fill::distinct}}, {{"k", 2}, {"dim", 0}, {"largest", false}}},
             {"unsorted", {{{2, 11, 3}, Fill::distinct}}, {{"k", 5}, {"dim", 1}, {"sorted", false}}},
             {"all", {{{5}, Fill::distinct}}, {{"k", 5}}},
+            {"few_of_many", {{{3, 40}, Fill::distinct}}, {{"k", 4}}},
             {"nothing", {{{3, 4}, Fill::distinct}}, {{"k", 0}}},
             {"one", {{{3, 1}, Fill::distinct}}, {{"k", 1}}}}});
   const std::vector<AttrDef> attrs{{"dim", "-1", "the axis"},

@@ -11,23 +11,26 @@ namespace {
 RopeOptions options_of(const OpArgs& a) {
   return {.grid = a.attrs.integer("grid"),
           .prefix = a.attrs.integer("prefix", 0),
-          .theta = a.attrs.real("theta", 10000)};
+          .theta = a.attrs.real("theta", 10000),
+          .tile = a.attrs.integer("tile", 1)};
 }
 
 // v holds [B, H, N, D].
 std::vector<double> turned(const std::vector<double>& v, const Shape& shape,
                            const RopeOptions& rope) {
   std::vector<double> y(v.size());
-  const int64_t grid = rope.grid, prefix = rope.prefix, d = shape[3];
-  const double theta = rope.theta;
+  const int64_t grid = rope.grid, side = rope.tile, d = shape[3];
   for_each_index(shape, [&](const Shape& index, int64_t flat) {
-    const int64_t token = index[2] - prefix, channel = index[3];
+    const int64_t token = index[2] - rope.prefix, channel = index[3];
     double angle = 0;
     if (token >= 0) {
-      const int64_t position = channel < d / 2 ? token / grid : token % grid;
+      const int64_t tile = token / (side * side), inside = token % (side * side);
+      const int64_t row = tile / (grid / side) * side + inside / side;
+      const int64_t column = tile % (grid / side) * side + inside % side;
+      const int64_t position = channel < d / 2 ? row : column;
       const int64_t pair = channel % (d / 2) / 2;
       angle = static_cast<double>(position) *
-              std::pow(theta, -2.0 * static_cast<double>(pair) / (static_cast<double>(d) / 2));
+              std::pow(rope.theta, -2.0 * static_cast<double>(pair) / (static_cast<double>(d) / 2));
     }
     const double own = v[static_cast<size_t>(flat)];
     const double other =
@@ -74,14 +77,10 @@ void add_rope_ops(OpTable& table) {
              .inputs = {{"x"}},
              .attrs = {{"grid", "", "side of the grid of tokens"},
                        {"prefix", "0", "tokens before the grid, not turned"},
-                       {"theta", "10000", "base of the frequencies"}},
+                       {"theta", "10000", "base of the frequencies"},
+                       {"tile", "1", "side of the square tiles in which the tokens come"}},
              .outputs = {"y"},
-             .call =
-                 [](const OpArgs& a) {
-                   return one(rope_2d(a["x"], {.grid = a.attrs.integer("grid"),
-                                               .prefix = a.attrs.integer("prefix", 0),
-                                               .theta = a.attrs.real("theta", 10000)}));
-                 },
+             .call = [](const OpArgs& a) { return one(rope_2d(a["x"], options_of(a))); },
              .reference = [](const OpArgs& a) -> std::vector<Tensor> {
                const Tensor& x = a.tensor("x");
                return {f64_tensor(turned(doubles(x), x.shape(), options_of(a)), x.shape())};
@@ -89,6 +88,7 @@ void add_rope_ops(OpTable& table) {
              .cases = {{"d64", {{1, 1, 18, 64}}, {{"grid", 4}, {"prefix", 2}}},
                        {"no_prefix", {{2, 2, 9, 8}}, {{"grid", 3}}},
                        {"prefix", {{1, 2, 14, 12}}, {{"grid", 3}, {"prefix", 5}, {"theta", 100.0}}},
+                       {"tiles", {{1, 2, 37, 8}}, {{"grid", 6}, {"prefix", 1}, {"tile", 3}}},
                        {"one_token", {{3, 1, 1, 4}}, {{"grid", 1}}},
                        {"many_rows", {{2, 3, 68, 20}}, {{"grid", 8}, {"prefix", 4}}}}});
   table.add(
@@ -99,6 +99,7 @@ void add_rope_ops(OpTable& table) {
                  {"grid", "", "side of the grid of tokens"},
                  {"prefix", "0", "tokens before the grid, not turned"},
                  {"theta", "10000", "base of the frequencies"},
+                 {"tile", "1", "side of the square tiles in which the tokens come"},
                  {"eps", "1e-6", "added to the mean square"}},
        .outputs = {"q", "k", "v"},
        .call = [](const OpArgs& a) -> std::vector<Var> {
@@ -111,6 +112,7 @@ void add_rope_ops(OpTable& table) {
        .reference = fused_reference,
        .cases = {{"heads", {{2, 11, 48}, {8}, {8}}, {{"heads", 2}, {"grid", 3}, {"prefix", 2}}},
                  {"one_head", {{1, 4, 60}, {20}, {20}}, {{"heads", 1}, {"grid", 2}}},
+                 {"tiles", {{1, 16, 24}, {4}, {4}}, {{"heads", 2}, {"grid", 4}, {"tile", 2}}},
                  {"blocks",
                   {{2, 37, 72}, {12}, {12}},
                   {{"heads", 2}, {"grid", 6}, {"prefix", 1}, {"eps", 0.01}}}}});

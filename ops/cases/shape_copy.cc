@@ -228,6 +228,7 @@ void add_copies(OpTable& table) {
              .reference = interleave_reference,
              .cases = {{"rows", {{2, 3, 2}}, {{"repeats", 3}, {"dim", 1}}},
                        {"last", {{3, 4}}, {{"repeats", 2}, {"dim", -1}}},
+                       {"one_row", {{2}}, {{"repeats", 5}}},
                        {"once", {{3, 2}}, {{"repeats", 1}}}}});
   table.add({.name = "flip",
              .summary = "reverses axes",

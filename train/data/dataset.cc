@@ -59,7 +59,7 @@ class ImageFolder final : public Dataset {
       try {
         im = read_image(f.path);
       } catch (const IoError& e) {
-        log::warn_once(fmt::format("{}; skipped, the next image takes its place", e.what()));
+        logging::warn_once(fmt::format("{}; skipped, the next image takes its place", e.what()));
         continue;
       }
       im = o_.random_crop ? random_crop(im, resolution(), key.uniform(0), key.uniform(1))

@@ -1,0 +1,457 @@
+#include "tenun/train/loop.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <map>
+
+#include "tenun/autograd/autocast.h"
+#include "tenun/autograd/tape.h"
+#include "tenun/core/allocator.h"
+#include "tenun/core/check.h"
+#include "tenun/core/io/atomic_file.h"
+#include "tenun/core/io/image_file.h"
+#include "tenun/core/io/jsonl.h"
+#include "tenun/core/log.h"
+#include "tenun/core/parallel.h"
+#include "tenun/core/version.h"
+#include "tenun/ops/elementwise.h"
+#include "tenun/train/callbacks.h"
+#include "tenun/train/data/loader.h"
+#include "tenun/train/flow.h"
+#include "tenun/train/plot.h"
+
+namespace tenun {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point t) {
+  return std::chrono::duration<double>(Clock::now() - t).count();
+}
+
+std::vector<Parameter*> trainable(ParameterStore& store) {
+  std::vector<Parameter*> all;
+  for (Parameter& p : store)
+    if (p.trainable == Trainable::yes) all.push_back(&p);
+  return all;
+}
+
+EmaOptions ema_options(const RunConfig& c) {
+  for (const Object& cb : c.trainer.callbacks)
+    if (cb.is<EmaOptions>()) return cb.as<EmaOptions>();
+  return c.model.ema_tracker.is<EmaOptions>() ? c.model.ema_tracker.as<EmaOptions>() : EmaOptions{};
+}
+
+std::vector<CheckpointOptions> checkpoint_options(const RunConfig& c) {
+  std::vector<CheckpointOptions> all;
+  for (const Object& cb : c.trainer.callbacks)
+    if (cb.is<CheckpointOptions>()) all.push_back(cb.as<CheckpointOptions>());
+  if (all.empty()) {
+    CheckpointOptions last;
+    last.save_last = true;
+    all.push_back(last);
+  }
+  return all;
+}
+
+// Saves when a hook says so, and removes what it does not keep.
+class Keeper {
+ public:
+  Keeper(std::string run, std::vector<CheckpointOptions> hooks)
+      : run_(std::move(run)), hooks_(std::move(hooks)) {}
+
+  void after_step(const CheckpointParts& p, const std::map<std::string, double>& metrics,
+                  bool epoch_end) {
+    bool save = false, last = false, weights_only = true;
+    for (const CheckpointOptions& h : hooks_) {
+      const bool due = (h.every_n_train_steps.value_or(0) > 0 &&
+                        p.progress.step % *h.every_n_train_steps == 0) ||
+                       (h.every_n_epochs.value_or(0) > 0 && epoch_end &&
+                        p.progress.epoch % *h.every_n_epochs == 0);
+      if (!due || (h.save_top_k == 0 && !h.save_last)) continue;
+      save = true, last = last || h.save_last || h.save_top_k != 0,
+      weights_only = weights_only && h.save_weights_only;
+    }
+    if (save) write(p, metrics, weights_only);
+  }
+  /// At the end and on a signal, unless this step was just saved.
+  void at_end(const CheckpointParts& p, const std::map<std::string, double>& metrics) {
+    if (saved_ != p.progress.step) write(p, metrics, false);
+  }
+
+ private:
+  void write(const CheckpointParts& p, const std::map<std::string, double>& metrics,
+             bool weights_only) {
+    (void)save_checkpoint(run_, p, weights_only);
+    saved_ = p.progress.step;
+    set_last(run_, saved_);
+    prune(metrics);
+  }
+  void prune(const std::map<std::string, double>& metrics) {
+    const std::string folder = run_ + "/checkpoints", scores_file = folder + "/scores.json";
+    Json scores =
+        fs::exists(scores_file) ? Json::parse(read_file(scores_file), scores_file) : Json::object();
+    std::vector<int64_t> steps;
+    for (const auto& e : fs::directory_iterator(folder)) {
+      const std::string n = e.path().filename().string();
+      if (n.starts_with("step-") && e.is_directory() && !e.is_symlink())
+        steps.push_back(std::stoll(n.substr(5)));
+    }
+    std::sort(steps.begin(), steps.end());
+    std::vector<int64_t> keep{saved_};
+    for (const CheckpointOptions& h : hooks_) {
+      if (h.save_top_k < 0) return;
+      std::vector<std::pair<double, int64_t>> ranked;
+      if (h.monitor) {
+        const auto it = metrics.find(*h.monitor);
+        check<ConfigError>(it != metrics.end(), "CheckpointHook.monitor",
+                           "'{}' is not a metric of this run", *h.monitor);
+        scores.set(std::to_string(saved_), it->second);
+      }
+      for (const int64_t s : steps) {
+        const Json* score = h.monitor ? scores.find(std::to_string(s)) : nullptr;
+        const double value =
+            h.monitor ? (score != nullptr && score->is_number() ? score->as_double() : HUGE_VAL)
+                      : -static_cast<double>(s);
+        ranked.emplace_back(h.mode == "max" && h.monitor && score != nullptr ? -value : value, s);
+      }
+      std::sort(ranked.begin(), ranked.end());
+      for (size_t i = 0; i < ranked.size() && static_cast<int64_t>(i) < h.save_top_k; ++i)
+        keep.push_back(ranked[i].second);
+    }
+    write_file(scores_file, scores.dump());
+    for (const int64_t s : steps)
+      if (std::find(keep.begin(), keep.end(), s) == keep.end())
+        fs::remove_all(folder + "/step-" + std::to_string(s));
+  }
+  std::string run_;
+  std::vector<CheckpointOptions> hooks_;
+  int64_t saved_ = -1;
+};
+
+class Session {
+ public:
+  Session(const RunConfig& config, const TrainOptions& options)
+      : c_(config),
+        o_(options),
+        run_(run_directory(config)),
+        flow_(flow_options(config)),
+        data_(make_dataset(config.data.train_dataset)),
+        model_(config),
+        optimizer_(make_optimizer(config.model.optimizer, trainable(model_.parameters()))),
+        schedule_(config.model.lr_scheduler, config.trainer.max_steps),
+        ema_(model_.average(), model_.parameters(), ema_options(config)),
+        loader_(*data_,
+                {config.data.train_batch_size, config.data.train_num_workers,
+                 config.data.train_prefetch_factor, static_cast<uint64_t>(config.seed_everything)}),
+        autocast_(autocast_dtype(config.trainer.precision)) {
+    check<ConfigError>(static_cast<int64_t>(data_->class_names().size()) <= model_.null_class(),
+                       "model.denoiser", "num_classes is {}, but the data set has {} classes",
+                       model_.null_class(), data_->class_names().size());
+    check<ConfigError>(data_->resolution() == model_.options().input_size, "data.train_dataset",
+                       "makes images of {} px, the network takes {} px", data_->resolution(),
+                       model_.options().input_size);
+  }
+
+  TrainResult run() {
+    report();
+    if (o_.dry_run) return {.run = run_};
+    prepare();
+    EventWriter events(run_);
+    RunView view{c_, run_, model_, *optimizer_, progress_, &events, data_->class_names()};
+    auto callbacks = make_callbacks(c_);
+    for (auto& cb : callbacks) cb->start(view);
+    Keeper keeper(run_, checkpoint_options(c_));
+    const CheckpointParts parts = this->parts();
+    TrainResult result{.run = run_, .step = progress_.step};
+    start_ = interval_start_ = Clock::now();
+    while (!finished()) {
+      for (auto& cb : callbacks) cb->before_step(view, progress_.step);
+      Json metrics = Json::object({{"step", progress_.step + 1}});
+      const bool epoch_end = step(callbacks, view, metrics);
+      for (auto& cb : callbacks) cb->after_step(view, metrics);
+      log_step(metrics, events);
+      keeper.after_step(parts, last_metrics_, epoch_end);
+      result.step = progress_.step;
+      if (o_.stop != nullptr && o_.stop->load() != 0) {
+        result.stopped = true;
+        break;
+      }
+    }
+    logging::set_status_line("");
+    keeper.at_end(parts, last_metrics_);
+    for (auto& cb : callbacks) cb->finish(view);
+    write_plot();
+    result.last_loss = last_metrics_.contains("loss") ? last_metrics_["loss"] : 0;
+    return result;
+  }
+
+ private:
+  [[nodiscard]] CheckpointParts parts() {
+    return {model_,
+            *optimizer_,
+            ema_,
+            progress_,
+            {c_.seed_everything, c_.data.train_batch_size, data_->size(),
+             c_.trainer.accumulate_grad_batches}};
+  }
+  [[nodiscard]] bool finished() const {
+    return (c_.trainer.max_steps >= 0 && progress_.step >= c_.trainer.max_steps) ||
+           (c_.trainer.max_epochs && progress_.epoch >= *c_.trainer.max_epochs);
+  }
+
+  void report() {
+    const JiTOptions& m = model_.options();
+    logging::info(
+        "network: {} parameters ({} trainable), {:.2f} GMAC a pass, {} tokens, attention {}",
+        model_.parameters().count(), model_.parameters().trainable_count(),
+        model_.net(Weights::raw).macs() / 1e9, m.tokens(),
+        model_.net(Weights::raw).attention(m.depth - 1).options.method);
+    logging::info("data: {} images in {} classes, batch {} x {}, {} steps an epoch", data_->size(),
+                  data_->class_names().size(), c_.data.train_batch_size,
+                  c_.trainer.accumulate_grad_batches,
+                  (loader_.batches_per_epoch() + c_.trainer.accumulate_grad_batches - 1) /
+                      c_.trainer.accumulate_grad_batches);
+    logging::info("run: {} ({} threads, {})", run_, num_threads(), c_.trainer.precision);
+    log_sla2_config(model_.net(Weights::raw),
+                    [](const std::string& s) { logging::debug("{}", s); });
+  }
+
+  void prepare() {
+    const std::string checkpoints = run_ + "/checkpoints";
+    clean_leftovers(run_);
+    clean_leftovers(checkpoints);
+    const auto from = o_.resume.empty() ? std::nullopt : find_resume(run_, o_.resume);
+    if (from) {
+      for (const std::string& n : load_checkpoint(*from, parts())) logging::info("{}", n);
+      loader_.seek(progress_.epoch, progress_.batch);
+      logging::info("resumed from {} at step {}", *from, progress_.step);
+    } else {
+      check<ConfigError>(
+          !fs::exists(checkpoints + "/last"), run_,
+          "already holds a run; continue it with --resume auto, or choose another --run_dir");
+      if (!o_.init_from.empty())
+        logging::info("{}", model_.load_weights(o_.init_from).text);
+      else if (c_.ckpt_path)
+        logging::info("{}", model_.load_weights(expand_home(*c_.ckpt_path)).text);
+      if (o_.init_from.empty() && !c_.ckpt_path) ema_.copy();
+    }
+    fs::create_directories(run_);
+    write_file(run_ + "/config.yaml", resolved_yaml(c_));
+    const std::string metrics = run_ + "/metrics.jsonl";
+    if (fs::exists(metrics)) JsonlWriter::truncate_after(metrics, progress_.step);
+    metrics_ = std::make_unique<JsonlWriter>(metrics, Json::object({{"tenun", version()},
+                                                                    {"config", c_.config_name},
+                                                                    {"command", o_.command},
+                                                                    {"seed", c_.seed_everything},
+                                                                    {"device", "cpu"},
+                                                                    {"threads", num_threads()}}));
+  }
+
+  // One optimizer step. Returns whether it closed an epoch.
+  bool step(std::vector<std::unique_ptr<Callback>>& callbacks, RunView& view, Json& metrics) {
+    const int64_t accumulate = c_.trainer.accumulate_grad_batches;
+    const bool scaled = autocast_ == DType::f16;
+    optimizer_->zero_grad();
+    double loss_sum = 0, aux_sum = 0;
+    int64_t batches = 0, images = 0;
+    bool epoch_end = false;
+    while (batches < accumulate && !epoch_end) {
+      const Batch b = loader_.next();
+      const auto [loss, aux] =
+          backward(b, 1.0 / static_cast<double>(accumulate) * (scaled ? progress_.loss_scale : 1));
+      loss_sum += loss, aux_sum += aux;
+      images += b.x.dim(0);
+      ++batches;
+      epoch_end = b.last_of_epoch;
+      progress_.epoch = epoch_end ? b.epoch + 1 : b.epoch;
+      progress_.batch = epoch_end ? 0 : b.index + 1;
+    }
+    const double loss = loss_sum / static_cast<double>(batches);
+    check<Error>(scaled || std::isfinite(loss), "train",
+                 "the loss of step {} is {}; lower the learning rate, set gradient_clip_val, or "
+                 "look for the op with trainer.detect_anomaly=true",
+                 progress_.step + 1, loss);
+    for (auto& cb : callbacks) cb->with_gradients(view, metrics);
+    double scale = scaled ? 1 / progress_.loss_scale : 1;
+    const double norm = gradient_norm(optimizer_->parameters(), scale);
+    metrics.set("loss", loss);
+    if (aux_sum != 0) metrics.set("sla2_router_loss", aux_sum / static_cast<double>(batches));
+    metrics.set("grad_norm", norm);
+    const bool usable = std::isfinite(norm);
+    check<Error>(usable || scaled, "train",
+                 "the gradient of step {} is not finite; see trainer.detect_anomaly",
+                 progress_.step + 1);
+    if (const auto clip = c_.trainer.gradient_clip_val; clip && *clip > 0 && usable) {
+      if (c_.trainer.gradient_clip_algorithm == "value")
+        clip_values(*clip / scale);
+      else if (norm > *clip)
+        scale *= *clip / (norm + 1e-6);
+    }
+    const double factor = schedule_.factor(progress_.step);
+    metrics.set("lr", optimizer_->lr() * factor);
+    if (usable) optimizer_->step(factor, scale);
+    if (scaled) adapt_scale(usable, metrics);
+    ++progress_.step;
+    progress_.images += images;
+    images_ += images;
+    if (usable) ema_.update(progress_.step);
+    return epoch_end;
+  }
+
+  std::pair<double, double> backward(const Batch& b, double factor) {
+    const auto seed = static_cast<uint64_t>(c_.seed_everything);
+    const uint64_t round = 0;  // sample numbers never repeat, so they alone tell the draws apart
+    const Tensor t = sample_times(b.samples, seed, round, flow_);
+    const Tensor noise = sample_noise(b.x.shape(), b.samples, seed, round, flow_.noise_scale);
+    const Tensor y =
+        drop_classes(b.y, b.samples, seed, round, flow_.null_condition_p, model_.null_class());
+    const Tensor x_t = interpolate(b.x, noise, t);
+    const RandomKey key = RandomKey::derive(seed, Purpose::dropout, b.samples.front());
+    std::optional<AnomalyMode> anomaly;
+    if (c_.trainer.detect_anomaly) anomaly.emplace();
+    Tape tape;
+    Var total;
+    double loss = 0, aux = 0;
+    {
+      const Autocast cast(autocast_);
+      const JiTOutput out = model_.net(Weights::raw)(Var(x_t), t, y, {.training = &key});
+      const Var fm = flow_matching_loss(out.image, b.x, x_t, t,
+                                        {flow_.prediction, flow_.t_eps, flow_.clamp_target});
+      loss = fm.value().item();
+      total = fm;
+      if (out.aux.defined()) {
+        aux = out.aux.value().item();
+        total = total + out.aux;
+        loss += aux;
+      }
+    }
+    tape.backward(total, Tensor::full({}, factor, total.dtype()));
+    return {loss, aux};
+  }
+
+  void clip_values(double limit) {
+    for (Parameter* p : optimizer_->parameters())
+      if (p->var.grad().defined())
+        p->var.set_grad(clamp(Var(p->var.grad()), -limit, limit).value());
+  }
+
+  // Dynamic loss scaling (Micikevicius et al. 2018): halve after an overflow, double after 2000
+  // good steps.
+  void adapt_scale(bool usable, Json& metrics) {
+    metrics.set("loss_scale", progress_.loss_scale);
+    if (!usable) {
+      progress_.loss_scale = std::max(1.0, progress_.loss_scale / 2);
+      progress_.good_steps = 0;
+    } else if (++progress_.good_steps == 2000) {
+      progress_.loss_scale *= 2;
+      progress_.good_steps = 0;
+    }
+  }
+
+  void log_step(Json& metrics, EventWriter& events) {
+    interval_loss_ += metrics.at("loss").as_double(), ++interval_steps_;
+    const bool due =
+        progress_.step % c_.trainer.log_every_n_steps == 0 || progress_.step == 1 || finished();
+    const double elapsed = seconds_since(interval_start_);
+    if (o_.progress && c_.trainer.enable_progress_bar && isatty(STDERR_FILENO) != 0)
+      draw_progress(metrics);
+    if (!due) return;
+    metrics.set("loss", interval_loss_ / static_cast<double>(interval_steps_));
+    metrics.set("epoch", progress_.epoch)
+        .set("images", progress_.images)
+        .set("img_per_s", static_cast<double>(images_) / std::max(elapsed, 1e-9));
+    metrics.set("time", seconds_since(start_));
+    metrics_->write(metrics);
+    last_metrics_.clear();
+    for (const auto& [key, value] : metrics.members())
+      if (value.is_number()) {
+        last_metrics_[key] = value.as_double();
+        if (key != "step")
+          events.scalar(key.find('/') == std::string::npos ? "train/" + key : key, progress_.step,
+                        value.as_double());
+      }
+    if (!(o_.progress && isatty(STDERR_FILENO) != 0)) {
+      const double left = c_.trainer.max_steps > 0
+                              ? static_cast<double>(c_.trainer.max_steps - progress_.step) *
+                                    elapsed /
+                                    static_cast<double>(std::max<int64_t>(interval_steps_, 1))
+                              : 0;
+      logging::info("step {:>6}  loss {:.4f}  lr {:.2e}  grad {:.3f}  {:.1f} img/s  {:.0f} s left",
+                    progress_.step, last_metrics_["loss"], last_metrics_["lr"],
+                    last_metrics_["grad_norm"], last_metrics_["img_per_s"], left);
+    }
+    interval_loss_ = 0, interval_steps_ = 0, images_ = 0;
+    interval_start_ = Clock::now();
+  }
+
+  void draw_progress(const Json& metrics) {
+    if (seconds_since(drawn_) < 0.1) return;
+    drawn_ = Clock::now();
+    const double done = seconds_since(start_),
+                 rate = static_cast<double>(progress_.step) / std::max(done, 1e-9);
+    smooth_ = smooth_ == 0 ? metrics.at("loss").as_double()
+                           : 0.95 * smooth_ + 0.05 * metrics.at("loss").as_double();
+    std::string bar;
+    if (c_.trainer.max_steps > 0) {
+      const auto filled = static_cast<size_t>(20 * progress_.step / c_.trainer.max_steps);
+      bar = fmt::format("[{}{}] ", std::string(filled, '='),
+                        std::string(20 - std::min<size_t>(filled, 20), ' '));
+      bar += fmt::format(
+          "{}/{}  ETA {:.0f} s", progress_.step, c_.trainer.max_steps,
+          static_cast<double>(c_.trainer.max_steps - progress_.step) / std::max(rate, 1e-9));
+    } else {
+      bar = fmt::format("step {}", progress_.step);
+    }
+    logging::set_status_line(fmt::format(
+        "{}  loss {:.4f}  {:.2f} it/s  {:.1f} img/s", bar, smooth_, rate,
+        rate * static_cast<double>(c_.data.train_batch_size * c_.trainer.accumulate_grad_batches)));
+  }
+
+  void write_plot() {
+    Curve loss{"loss", {}, {}};
+    const std::string file = run_ + "/metrics.jsonl";
+    const std::string text = read_file(file);
+    for (size_t at = 0; at < text.size();) {
+      const size_t end = std::min(text.find('\n', at), text.size());
+      const Json row = Json::parse(std::string_view(text).substr(at, end - at), file);
+      if (row.find("step") != nullptr && row.find("loss") != nullptr && row.at("loss").is_number())
+        loss.x.push_back(row.at("step").as_double()), loss.y.push_back(row.at("loss").as_double());
+      at = end + 1;
+    }
+    write_png(run_ + "/loss.png", plot_curves("training loss", {loss}));
+  }
+
+  const RunConfig& c_;
+  const TrainOptions& o_;
+  std::string run_;
+  FlowTrainerOptions flow_;
+  std::unique_ptr<Dataset> data_;
+  Model model_;
+  std::unique_ptr<Optimizer> optimizer_;
+  Schedule schedule_;
+  Ema ema_;
+  BatchLoader loader_;
+  DType autocast_;
+  Progress progress_;
+  std::unique_ptr<JsonlWriter> metrics_;
+  std::map<std::string, double> last_metrics_;
+  Clock::time_point start_, interval_start_, drawn_;
+  double interval_loss_ = 0, smooth_ = 0;
+  int64_t interval_steps_ = 0, images_ = 0;
+};
+
+}  // namespace
+
+TrainResult train(const RunConfig& config, const TrainOptions& options) {
+  require_available(config);
+  for (const std::string& n : config_notices(config)) logging::info("{}", n);
+  Session session(config, options);
+  return session.run();
+}
+
+}  // namespace tenun
