@@ -1,6 +1,8 @@
 // The CUDA backend's table of contents: which slots have a kernel.
 #include "tenun/cuda/register.h"
 
+#include <utility>
+
 #include "tenun/core/check.h"
 #include "tenun/cuda/map.h"
 #include "tenun/ops/functors_unary.h"

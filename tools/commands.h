@@ -46,6 +46,49 @@ struct BenchOptions {
 };
 int bench_command(const Common& common, const BenchOptions& o);
 
+struct TrainCommandOptions {
+  std::vector<std::string> configs, overrides;  ///< overrides as they were written: --a.b=c
+  std::string resume, init_from, command;
+  bool dry_run = false, print_config = false;
+};
+int train_command(const Common& common, const TrainCommandOptions& o);
+
+struct SampleCommandOptions {
+  std::string ckpt, config, output, sampler;
+  std::vector<int64_t> classes;
+  int64_t num = 16, steps = 0;  ///< 0: the configured ones
+  double cfg = -1;              ///< < 0: the configured one
+  bool ema = true, grid = false, grid_only = false, trajectory = false, check_classes = false;
+};
+int sample_command(const Common& common, const SampleCommandOptions& o);
+
+struct InitOptions {
+  std::string folder;
+};
+int init_command(const InitOptions& o);
+
+struct InspectOptions {
+  std::string path;
+  std::vector<std::string> overrides;
+  bool tensors = false;
+};
+int inspect_command(const InspectOptions& o);
+
+struct TraceOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  int64_t batch = 2;
+};
+int trace_command(const Common& common, const TraceOptions& o);
+
+struct DataCommandOptions {
+  std::string what, output, input;
+  std::vector<std::string> classes;
+  int64_t num = 100, size = 256;
+  bool sheet = false;
+};
+int data_command(const Common& common, const DataCommandOptions& o);
+
 int devices_command();
 
 }  // namespace tenun::tools

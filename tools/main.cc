@@ -32,6 +32,12 @@ struct Program {
   OpOptions op;
   OpsOptions ops;
   BenchOptions bench;
+  TrainCommandOptions train;
+  SampleCommandOptions sample;
+  InitOptions init;
+  InspectOptions inspect;
+  TraceOptions trace;
+  DataCommandOptions data;
 
   Program() {
     app.set_version_flag("--version", std::string("tenun ") + version());
@@ -59,6 +65,55 @@ struct Program {
     b->add_option("--dtype", bench.dtype, "f32, bf16, f16 or f64");
     b->add_option("--json", bench.json, "write one JSON object a line to this file");
     b->add_option("--seconds", bench.seconds, "time for each measurement");
+    auto* t = app.add_subcommand(
+        "train", "train a network from YAML configurations; --KEY.PATH=VALUE overrides");
+    t->add_option("-c,--config", train.configs, "configuration; later files win")->required();
+    t->add_option("--resume", train.resume,
+                  "continue: auto (the run's last checkpoint), or a checkpoint folder");
+    t->add_option("--init-from", train.init_from, "start from the weights of this checkpoint");
+    t->add_flag("--dry-run", train.dry_run, "build everything, report, run nothing");
+    t->add_flag("--print-config", train.print_config, "print the resolved configuration");
+    t->allow_extras();
+    auto* s = app.add_subcommand("sample", "draw pictures from a checkpoint");
+    s->add_option("--ckpt", sample.ckpt, "checkpoint folder, .safetensors or .ckpt")->required();
+    s->add_option("-c,--config", sample.config,
+                  "its configuration (default: config.yaml of its run)");
+    s->add_option("-o,--output", sample.output, "folder for the pictures")->required();
+    s->add_option("--classes", sample.classes, "labels, repeated in turn (default: all)")
+        ->delimiter(',');
+    s->add_option("--num", sample.num, "how many pictures")->check(CLI::PositiveNumber);
+    s->add_option("--steps", sample.steps, "integration steps")->check(CLI::PositiveNumber);
+    s->add_option("--cfg", sample.cfg, "guidance scale");
+    s->add_option("--sampler", sample.sampler, "heun, euler or adams");
+    s->add_flag("--ema,!--no-ema", sample.ema, "averaged weights (default) or raw ones");
+    s->add_flag("--grid", sample.grid, "also all of them in one picture, grid.png");
+    s->add_flag("--grid-only", sample.grid_only, "grid.png alone");
+    s->add_flag("--trajectory", sample.trajectory, "also a GIF of the way of each sample");
+    s->add_flag("--check-classes", sample.check_classes,
+                "share of samples nearest to the centroid of their class in the training data");
+    auto* n = app.add_subcommand("init", "a commented starter configuration");
+    n->add_option("folder", init.folder, "where to write config.yaml")->required();
+    auto* i = app.add_subcommand(
+        "inspect", "parameters, shapes, compute, memory of a checkpoint or configuration");
+    i->add_option("path", inspect.path, "checkpoint folder, .safetensors, .ckpt, .pth or .yaml")
+        ->required();
+    i->add_flag("--tensors", inspect.tensors, "list every tensor");
+    i->allow_extras();
+    auto* r =
+        app.add_subcommand("trace", "the tape of one training step: op, shapes, bytes kept, time");
+    r->add_option("config", trace.config, "configuration")->required();
+    r->add_option("--batch", trace.batch, "images")->check(CLI::PositiveNumber);
+    r->allow_extras();
+    auto* d = app.add_subcommand(
+        "data", "batik: the built-in pictures as files; crop: ADM crops; stats: of a folder");
+    d->add_option("what", data.what, "batik, crop or stats")->required();
+    d->add_option("-o,--output", data.output, "folder to write");
+    d->add_option("--in", data.input, "folder to read");
+    d->add_option("--num", data.num, "pictures of each class")->check(CLI::PositiveNumber);
+    d->add_option("--size", data.size, "pixels")->check(CLI::PositiveNumber);
+    d->add_option("--classes", data.classes, "names of batik classes (default: all twenty)")
+        ->delimiter(',');
+    d->add_flag("--sheet", data.sheet, "one contact sheet instead of files");
     app.add_subcommand("devices", "CPU features, GPUs, and which ops run where");
     for (CLI::App* sub : app.get_subcommands({})) add_common(sub, common);
   }
@@ -69,6 +124,14 @@ struct Program {
     if (name == "check") return check_command(common, check);
     if (name == "gradcheck") return gradcheck_command(common, gradcheck);
     if (name == "op") return op_command(common, op);
+    const std::vector<std::string> extra = app.get_subcommands().at(0)->remaining();
+    train.overrides = inspect.overrides = trace.overrides = extra;
+    if (name == "train") return train_command(common, train);
+    if (name == "sample") return sample_command(common, sample);
+    if (name == "init") return init_command(init);
+    if (name == "inspect") return inspect_command(inspect);
+    if (name == "trace") return trace_command(common, trace);
+    if (name == "data") return data_command(common, data);
     if (name == "bench") return bench_command(common, bench);
     if (name == "ops") return ops_command(ops);
     return devices_command();
@@ -103,6 +166,8 @@ int main(int argc, char** argv) {
   try {
     try {
       program.app.parse(argc, argv);
+      for (int i = 0; i < argc; ++i)
+        program.train.command += (i == 0 ? "" : " ") + std::string(argv[i]);
     } catch (const CLI::ParseError& e) {
       if (e.get_exit_code() == 0) return program.app.exit(e);  // --help, --version
       const std::string hint = program.suggestion(argc, argv);
