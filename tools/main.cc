@@ -4,9 +4,9 @@
 #include <cstdio>
 
 #include "tenun/core/check.h"
-#include "tenun/core/cpu_features.h"
 #include "tenun/core/parallel.h"
 #include "tenun/core/version.h"
+#include "tenun/init.h"
 #include "tenun/tools/commands.h"
 #include "tenun/tools/table.h"
 
@@ -178,7 +178,7 @@ int main(int argc, char** argv) {
                      : program.app.get_subcommands()[0]->get_name() + " ");
       return 2;
     }
-    require_baseline_cpu();
+    init();
     return program.run();
   } catch (const UsageError& e) {
     fmt::print(stderr, "tenun: {}\n", e.what());
