@@ -17,6 +17,7 @@
 #include "tenun/core/random.h"
 #include "tenun/core/tensor.h"
 #include "tenun/core/version.h"
+#include "tenun/init.h"
 #include "tenun/ops/attention/attention.h"
 #include "tenun/ops/conv.h"
 #include "tenun/ops/dropout.h"

@@ -1,5 +1,9 @@
 #include "tenun/core/version.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "tenun/core/check.h"
 #include "tenun/core/cpu_features.h"
 
@@ -9,6 +13,20 @@ std::string& status() {
   static std::string text = "this build has no CUDA backend";
   return text;
 }
+
+#if defined(__x86_64__)
+// __builtin_cpu_supports of clang 14 does not know these two; CPUID does. Whether the system saves
+// the wide registers is known from AVX2 and AVX-512F.
+bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c >> 29 & 1u) != 0;
+}
+bool has_avx512_bf16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __builtin_cpu_supports("avx512f") != 0 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 &&
+         (a >> 5 & 1u) != 0;
+}
+#endif
 }  // namespace
 
 const char* version() { return TENUN_VERSION; }
@@ -24,10 +42,10 @@ std::string cpu_features() {
   __builtin_cpu_init();
   add(__builtin_cpu_supports("avx2"), "avx2");
   add(__builtin_cpu_supports("fma"), "fma");
-  add(__builtin_cpu_supports("f16c"), "f16c");
+  add(has_f16c(), "f16c");
   add(__builtin_cpu_supports("avx512f"), "avx512f");
   add(__builtin_cpu_supports("avx512vnni"), "avx512vnni");
-  add(__builtin_cpu_supports("avx512bf16"), "avx512bf16");
+  add(has_avx512_bf16(), "avx512bf16");
 #endif
   return s;
 }
@@ -35,10 +53,10 @@ std::string cpu_features() {
 void require_baseline_cpu() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const char* missing = !__builtin_cpu_supports("avx2")   ? "AVX2"
-                        : !__builtin_cpu_supports("fma")  ? "FMA"
-                        : !__builtin_cpu_supports("f16c") ? "F16C"
-                                                          : nullptr;
+  const char* missing = !__builtin_cpu_supports("avx2")  ? "AVX2"
+                        : !__builtin_cpu_supports("fma") ? "FMA"
+                        : !has_f16c()                    ? "F16C"
+                                                         : nullptr;
   check<DeviceError>(missing == nullptr, "cpu",
                      "this processor has no {}; Tenun needs x86-64-v3 (2013 and later)",
                      missing == nullptr ? "" : missing);

@@ -23,7 +23,7 @@ enum class TokenOrder { row, tile_8x8 };           ///< raster order, or 8 x 8 i
 enum class Sla2Impl { pixelgen, native };          ///< what `use_sla2: true` means.
 
 /// Straight-through low-bit forward of the sparse branch (QAT).
-struct QuantOptions {
+struct LowBitOptions {
   LowBit qk = LowBit::none;
   LowBit pv = LowBit::none;
   bool smooth_k = true;  ///< subtract the mean key first
@@ -49,7 +49,7 @@ struct AttentionOptions {
   double alpha_init = 0.5;  ///< logit: the weight is sigmoid(alpha)
   TokenOrder tile = TokenOrder::row;
   bool dense_prefix = true;  ///< in-context tokens: always selected as keys, dense as queries
-  QuantOptions quant;
+  LowBitOptions quant;
 };
 
 struct JiTOptions {

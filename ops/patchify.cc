@@ -12,21 +12,20 @@ struct Grid {
   int64_t batch = 0, channels = 0, rows = 0, columns = 0, patch = 0;
   PatchOrder order = PatchOrder::channels_last;
 
-  // [B, C, i, py, j, px] <-> [B, i, j, (py, px, c) or (c, py, px)]
+  // Tokens seen in the image's order [B, C, i, py, j, px]: copies run along px, the longest run.
+  [[nodiscard]] Tensor in_image_order(const Tensor& tokens) const {
+    const bool last = order == PatchOrder::channels_last;
+    const Shape shape = last ? Shape{batch, rows, columns, patch, patch, channels}
+                             : Shape{batch, rows, columns, channels, patch, patch};
+    return tokens.reshape(shape).permute(last ? Dims{0, 5, 1, 3, 2, 4} : Dims{0, 3, 1, 4, 2, 5});
+  }
   [[nodiscard]] Tensor to_tokens(const Tensor& image) const {
-    const Tensor six = image.reshape({batch, channels, rows, patch, columns, patch});
-    const Dims axes =
-        order == PatchOrder::channels_last ? Dims{0, 2, 4, 3, 5, 1} : Dims{0, 2, 4, 1, 3, 5};
-    return six.permute(axes).clone().view({batch, rows * columns, patch * patch * channels});
+    Tensor tokens({batch, rows * columns, patch * patch * channels}, image.dtype(), image.device());
+    in_image_order(tokens).copy_(image.reshape({batch, channels, rows, patch, columns, patch}));
+    return tokens;
   }
   [[nodiscard]] Tensor to_image(const Tensor& tokens) const {
-    const Shape shape = order == PatchOrder::channels_last
-                            ? Shape{batch, rows, columns, patch, patch, channels}
-                            : Shape{batch, rows, columns, channels, patch, patch};
-    const Dims axes =
-        order == PatchOrder::channels_last ? Dims{0, 5, 1, 3, 2, 4} : Dims{0, 3, 1, 4, 2, 5};
-    return tokens.reshape(shape).permute(axes).clone().view(
-        {batch, channels, rows * patch, columns * patch});
+    return in_image_order(tokens).clone().view({batch, channels, rows * patch, columns * patch});
   }
 };
 

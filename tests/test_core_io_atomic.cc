@@ -7,8 +7,8 @@
 #include <csignal>
 #include <thread>
 
-#include "io_util.h"
 #include "tenun/core/io/atomic_file.h"
+#include "tenun/tests/io_util.h"
 
 using namespace tenun;
 using namespace tenun::test;

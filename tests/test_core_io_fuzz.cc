@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "fuzz/targets.h"
-#include "io_util.h"
 #include "tenun/core/random.h"
+#include "tenun/tests/fuzz/targets.h"
+#include "tenun/tests/io_util.h"
 
 using namespace tenun;
 using namespace tenun::test;

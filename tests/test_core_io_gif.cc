@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "io_util.h"
 #include "tenun/core/io/gif.h"
+#include "tenun/tests/io_util.h"
 
 using namespace tenun;
 using namespace tenun::test;

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "io_util.h"
 #include "tenun/core/io/image_file.h"
 #include "tenun/core/io/safetensors.h"
+#include "tenun/tests/io_util.h"
 
 using namespace tenun;
 using namespace tenun::test;

@@ -4,10 +4,10 @@
 #include <cstring>
 #include <limits>
 
-#include "io_util.h"
 #include "tenun/core/io/image_file.h"
 #include "tenun/core/io/jsonl.h"
 #include "tenun/core/io/tfevents.h"
+#include "tenun/tests/io_util.h"
 
 using namespace tenun;
 using namespace tenun::test;

@@ -4,9 +4,9 @@
 
 #include <cstring>
 
-#include "io_util.h"
 #include "tenun/core/io/npy.h"
 #include "tenun/core/io/zip.h"
+#include "tenun/tests/io_util.h"
 
 using namespace tenun;
 using namespace tenun::test;

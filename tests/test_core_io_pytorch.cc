@@ -2,8 +2,8 @@
 
 #include <cstring>
 
-#include "io_util.h"
 #include "tenun/core/io/pytorch.h"
+#include "tenun/tests/io_util.h"
 
 using namespace tenun;
 using namespace tenun::test;

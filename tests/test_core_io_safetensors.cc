@@ -2,9 +2,9 @@
 
 #include <cstring>
 
-#include "io_util.h"
 #include "tenun/core/io/json.h"
 #include "tenun/core/io/safetensors.h"
+#include "tenun/tests/io_util.h"
 
 using namespace tenun;
 using namespace tenun::test;

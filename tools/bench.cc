@@ -163,11 +163,14 @@ void Report::write() const {
 }
 
 int bench_command(const Common& common, const BenchOptions& o) {
-  static const std::vector<std::string> known = {"gemm"};
+  static const std::vector<std::string> known = {"gemm", "model", "train"};
   check<UsageError>(std::find(known.begin(), known.end(), o.what) != known.end(), "bench",
                     "unknown benchmark '{}'{}", o.what, did_you_mean(o.what, known));
   Report report(common, o.json);
-  bench_gemm(o, report);
+  if (o.what == "gemm")
+    bench_gemm(o, report);
+  else
+    bench_model(common, o, report);
   report.write();
   return 0;
 }

@@ -38,4 +38,6 @@ class Report {
   std::string lines_;
 };
 
+void bench_model(const Common& common, const BenchOptions& o, Report& report);
+
 }  // namespace tenun::tools

@@ -41,8 +41,9 @@ struct OpsOptions {
 int ops_command(const OpsOptions& o);
 
 struct BenchOptions {
-  std::string what, dtype = "f32", json;
+  std::string what, dtype = "f32", json, preset = "B/16";
   double seconds = 1;
+  int64_t batch = 4;
 };
 int bench_command(const Common& common, const BenchOptions& o);
 

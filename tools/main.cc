@@ -4,9 +4,9 @@
 #include <cstdio>
 
 #include "tenun/core/check.h"
-#include "tenun/core/cpu_features.h"
 #include "tenun/core/parallel.h"
 #include "tenun/core/version.h"
+#include "tenun/init.h"
 #include "tenun/tools/commands.h"
 #include "tenun/tools/table.h"
 
@@ -61,7 +61,10 @@ struct Program {
     l->add_option("names", ops.names, "show these with their attributes");
     l->add_flag("--markdown", ops.markdown, "as rows of a Markdown table");
     auto* b = app.add_subcommand("bench", "time ops, products and models");
-    b->add_option("what", bench.what, "gemm, ops, model or train")->required();
+    b->add_option("what", bench.what, "gemm, model (forward) or train (a whole step)")->required();
+    b->add_option("--preset", bench.preset,
+                  "network of model and train: B/16, L/16, H/16, B/32, ...");
+    b->add_option("--batch", bench.batch, "images")->check(CLI::PositiveNumber);
     b->add_option("--dtype", bench.dtype, "f32, bf16, f16 or f64");
     b->add_option("--json", bench.json, "write one JSON object a line to this file");
     b->add_option("--seconds", bench.seconds, "time for each measurement");
@@ -178,7 +181,7 @@ int main(int argc, char** argv) {
                      : program.app.get_subcommands()[0]->get_name() + " ");
       return 2;
     }
-    require_baseline_cpu();
+    init();
     return program.run();
   } catch (const UsageError& e) {
     fmt::print(stderr, "tenun: {}\n", e.what());

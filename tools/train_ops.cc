@@ -105,7 +105,10 @@ OpDef sampler_def(const std::string& name, const std::string& summary, std::vect
 void add_train_ops(OpTable& table) {
   table.add({.name = "loss.flow_matching",
              .summary = "flow matching loss of an image prediction, both denominators clamped",
-             .inputs = {{"pred"}, {"x"}, {"x_t"}, {"t"}},
+             .inputs = {{"pred"},
+                        {.name = "x", .constant = true},
+                        {.name = "x_t", .constant = true},
+                        {.name = "t", .constant = true}},
              .attrs = {{"t_eps", "0.05", "lower bound of 1 - t"}},
              .outputs = {"loss"},
              .call =

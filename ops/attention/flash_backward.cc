@@ -133,13 +133,11 @@ struct Backward {
   }
 
   void close(const Column& c) const {
-    for (int64_t j = 0; j < c.count; ++j) {
-      const int64_t at = (c.bh * nk + c.first + j) * d;
-      if (dk != nullptr)
-        for (int64_t i = 0; i < d; ++i) dk[at + i] = c.dkt[i * kPanel + j] * T(args.scale);
-      if (dv != nullptr)
-        for (int64_t i = 0; i < d; ++i) dv[at + i] = c.dvt[i * kPanel + j];
-    }
+    const int64_t at = (c.bh * nk + c.first) * d;
+    if (dv != nullptr) transpose(c.dvt, kPanel, d, c.count, dv + at, d);
+    if (dk == nullptr) return;
+    transpose(c.dkt, kPanel, d, c.count, dk + at, d);
+    for (int64_t i = at; i < at + c.count * d; ++i) dk[i] *= T(args.scale);
   }
 
   // Key blocks [begin, end) of one head.

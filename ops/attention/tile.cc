@@ -78,6 +78,44 @@ void column(int64_t m, int64_t k, const Broadcast<T>& a, const T* b, int64_t ldb
     column<T, NV, false>(m, k, a, b, ldb, c, ldc, into);
 }
 
+// One square of kLanes x kLanes elements in registers: neighbours are interleaved, then pairs, then
+// halves.
+template <class T>
+[[gnu::always_inline]] inline void square(const T* x, int64_t ldx, T* y, int64_t ldy) {
+  using V = typename Vector<T>::aligned;
+  using U = typename Vector<T>::type;
+  constexpr int kWidth = static_cast<int>(kLanes<T>);
+  V a[kWidth], b[kWidth];
+  for (int i = 0; i < kWidth; ++i) a[i] = *reinterpret_cast<const U*>(x + i * ldx);
+  if constexpr (kWidth == 8) {
+    for (int i = 0; i < 8; i += 2) {
+      b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+      b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+      for (int j = 0; j < 2; ++j) {
+        a[i + 2 * j] = __builtin_shufflevector(b[i + j], b[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+        a[i + 2 * j + 1] =
+            __builtin_shufflevector(b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+      }
+    for (int i = 0; i < 4; ++i) {
+      b[i] = __builtin_shufflevector(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+      b[i + 4] = __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+  } else {
+    for (int i = 0; i < 4; i += 2) {
+      b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 4, 2, 6);
+      b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 1, 5, 3, 7);
+    }
+    for (int i = 0; i < 2; ++i) {
+      a[i] = __builtin_shufflevector(b[i], b[i + 2], 0, 1, 4, 5);
+      a[i + 2] = __builtin_shufflevector(b[i], b[i + 2], 2, 3, 6, 7);
+    }
+    for (int i = 0; i < 4; ++i) b[i] = a[i];
+  }
+  for (int i = 0; i < kWidth; ++i) *reinterpret_cast<U*>(y + i * ldy) = b[i];
+}
+
 }  // namespace
 
 template <class T>
@@ -92,6 +130,19 @@ template void tile_product(int64_t, int64_t, int64_t, Broadcast<float>, const fl
                            float*, int64_t, Into);
 template void tile_product(int64_t, int64_t, int64_t, Broadcast<double>, const double*, int64_t,
                            double*, int64_t, Into);
+
+template <class T>
+void transpose(const T* x, int64_t ldx, int64_t rows, int64_t cols, T* y, int64_t ldy) {
+  constexpr int64_t kWidth = kLanes<T>;
+  const int64_t full_rows = rows / kWidth * kWidth, full_cols = cols / kWidth * kWidth;
+  for (int64_t r = 0; r < full_rows; r += kWidth)
+    for (int64_t c = 0; c < full_cols; c += kWidth)
+      square(x + r * ldx + c, ldx, y + c * ldy + r, ldy);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = r < full_rows ? full_cols : 0; c < cols; ++c) y[c * ldy + r] = x[r * ldx + c];
+}
+template void transpose(const float*, int64_t, int64_t, int64_t, float*, int64_t);
+template void transpose(const double*, int64_t, int64_t, int64_t, double*, int64_t);
 
 Tensor compute_rows(const Tensor& x) {
   const Tensor wide = x.to(compute_dtype(x.dtype()));

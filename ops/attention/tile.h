@@ -42,13 +42,21 @@ extern template void tile_product(int64_t, int64_t, int64_t, Broadcast<float>, c
 extern template void tile_product(int64_t, int64_t, int64_t, Broadcast<double>, const double*,
                                   int64_t, double*, int64_t, Into);
 
-/// y[c][r] = scale * x[r][c] for r < rows; lanes rows..ld of every line of y are set to zero.
+/// y[c][r] = x[r][c] for r < rows, c < cols.
+template <class T>
+void transpose(const T* x, int64_t ldx, int64_t rows, int64_t cols, T* y, int64_t ldy);
+extern template void transpose(const float*, int64_t, int64_t, int64_t, float*, int64_t);
+extern template void transpose(const double*, int64_t, int64_t, int64_t, double*, int64_t);
+
+/// y[c][r] = scale * x[r][c] for r < rows; the rest of every line of y (ld long) is set to zero.
 template <class T>
 void pack_transposed(const T* x, int64_t row_stride, int64_t rows, int64_t cols, T scale, T* y,
                      int64_t ld) {
+  transpose(x, row_stride, rows, cols, y, ld);
   for (int64_t c = 0; c < cols; ++c) {
     T* const line = y + c * ld;
-    for (int64_t r = 0; r < rows; ++r) line[r] = scale * x[r * row_stride + c];
+    if (scale != 1)
+      for (int64_t r = 0; r < rows; ++r) line[r] *= scale;
     for (int64_t r = rows; r < ld; ++r) line[r] = 0;
   }
 }

@@ -85,7 +85,8 @@ struct InputDef {
   std::string name;  ///< "x"; "x*": any number, named x0, x1, ...; "param.*": parameters of a
                      ///< module by name
   bool optional = false;
-  bool integer = false;  ///< indices or 0/1 flags (I64 in golden files)
+  bool integer = false;   ///< indices or 0/1 flags (I64 in golden files)
+  bool constant = false;  ///< floating, but the op gives it no gradient
 };
 struct AttrDef {
   std::string name, otherwise, help;  ///< `otherwise`: the default as text; empty: required

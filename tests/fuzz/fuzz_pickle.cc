@@ -1,4 +1,4 @@
-#include "targets.h"
+#include "tenun/tests/fuzz/targets.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, size_t size) {
   return tenun::fuzz::run(tenun::fuzz::pickle, data, size);

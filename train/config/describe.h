@@ -7,7 +7,7 @@ namespace tenun {
 
 void describe(Fields& f, NoOptions& o);
 void describe(Fields& f, OpenOptions& o);
-void describe(Fields& f, QuantOptions& o);
+void describe(Fields& f, LowBitOptions& o);
 void describe(Fields& f, AttentionOptions& o);
 void describe(Fields& f, JiTOptions& o);                        ///< class JiT
 void describe_jit_sla2(Fields& f, JiTOptions& o);               ///< class JiTSLA2

@@ -119,7 +119,7 @@ void describe_sampler(Fields& f, SamplerOptions& o) {
 void describe(Fields&, NoOptions&) {}
 void describe(Fields& f, OpenOptions& o) { f.keep_unknown(o.arguments); }
 
-void describe(Fields& f, QuantOptions& o) {
+void describe(Fields& f, LowBitOptions& o) {
   f.add("qk", o.qk, "queries times keys", kLowBits);
   f.add("pv", o.pv, "probabilities times values", kLowBits);
   f.add("smooth_k", o.smooth_k, "subtract the mean key before quantising");
