@@ -4,7 +4,6 @@
 #include <turbojpeg.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <filesystem>
 #include <string>
@@ -242,7 +241,6 @@ TEST_SUITE("train_data") {
     write_png(dir / "ant/deep/x.png", picture(16, 16, 9));
     write_png(dir / "ant/y.png", picture(200, 20));
     spill(dir / "ant/notes.txt", "no picture");
-    spill(dir / "top.png", "no class");
     ImageFolderOptions o;
     o.root = dir.path(), o.resolution = 16;
     const auto data = make_image_folder(o);
