@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "io_util.h"
 #include "tenun/core/io/image_file.h"
 #include "tenun/core/log.h"
+#include "tenun/tests/io_util.h"
 #include "tenun/train/batik/batik.h"
 #include "tenun/train/data/loader.h"
 #include "tenun/train/data/transforms.h"

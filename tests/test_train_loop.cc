@@ -9,14 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "io_util.h"
 #include "tenun/core/allocator.h"
 #include "tenun/core/io/json.h"
 #include "tenun/core/io/safetensors.h"
 #include "tenun/core/log.h"
+#include "tenun/tests/io_util.h"
+#include "tenun/tests/train_util.h"
 #include "tenun/train/checkpoint.h"
 #include "tenun/train/loop.h"
-#include "train_util.h"
 
 namespace {
 using namespace tenun;

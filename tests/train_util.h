@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "io_util.h"
 #include "tenun/core/io/json.h"
 #include "tenun/core/log.h"
+#include "tenun/tests/io_util.h"
 #include "tenun/train/config/config.h"
 #include "tenun/train/loop.h"
 
