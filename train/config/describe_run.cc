@@ -27,6 +27,8 @@ void describe(Fields& f, BatikDatasetOptions& o) {
   f.add("num_per_class", o.num_per_class, "images per motif", at_least(1));
   f.add("resolution", o.resolution, "pixels per side", in_range(8, 4096) | synonym("image_size"));
   f.add("seed", o.seed, "seed of the generator", at_least(0));
+  f.add("zoom", o.zoom, "draw so many times larger and cut out a window: larger motifs",
+        in_range(1, 8));
   f.add("random_flip", o.random_flip, "mirror every other image");
 }
 void describe(Fields& f, RandomNOptions& o) {

@@ -27,6 +27,7 @@ struct BatikDatasetOptions {
   std::int64_t num_per_class = 1000;
   std::int64_t resolution = 256;
   std::int64_t seed = 0;
+  std::int64_t zoom = 1;  ///< the picture is a window of a drawing so many times larger
   bool random_flip = false;
   /// Number of classes that the options select.
   [[nodiscard]] std::int64_t class_count() const {

@@ -103,9 +103,7 @@ class BatikDataset final : public Dataset {
       im = cache_[static_cast<size_t>(index)];
     }
     if (im.width == 0) {
-      im = draw_batik(classes_[static_cast<size_t>(label)], resolution(),
-                      static_cast<uint64_t>(o_.seed),
-                      static_cast<uint64_t>(index % o_.num_per_class));
+      im = draw(label, index % o_.num_per_class);
       // Small pictures are kept: drawing one costs more than a step of a small network on it.
       const std::lock_guard lock(mutex_);
       if (cached_ + im.rgb.size() <= kCacheBytes && cache_[static_cast<size_t>(index)].width == 0) {
@@ -118,6 +116,16 @@ class BatikDataset final : public Dataset {
   }
 
  private:
+  [[nodiscard]] Image draw(int64_t label, int64_t number) const {
+    const int zoom = static_cast<int>(o_.zoom);
+    Image whole = draw_batik(classes_[static_cast<size_t>(label)], resolution() * zoom,
+                             static_cast<uint64_t>(o_.seed), static_cast<uint64_t>(number));
+    if (zoom == 1) return whole;
+    const RandomKey key =
+        RandomKey::derive(static_cast<uint64_t>(o_.seed), Purpose::data,
+                          static_cast<uint64_t>(label), static_cast<uint64_t>(number));
+    return cut_window(whole, resolution(), key.uniform(0), key.uniform(1));
+  }
   static constexpr size_t kCacheBytes = size_t{256} << 20;
   BatikDatasetOptions o_;
   std::vector<int> classes_;

@@ -114,8 +114,15 @@ Image random_crop(const Image& source, int size, double u, double v) {
   const Image in = w == source.width && h == source.height
                        ? source
                        : resize_image(source, w, h, Filter::bilinear);
-  return crop(in, std::min(w - size, static_cast<int>(u * (w - size + 1))),
-              std::min(h - size, static_cast<int>(v * (h - size + 1))), size);
+  return cut_window(in, size, u, v);
+}
+
+Image cut_window(const Image& in, int size, double u, double v) {
+  check(size > 0 && in.width >= size && in.height >= size, "cut_window", "{} px of {}x{}", size,
+        in.width, in.height);
+  const int x = static_cast<int>(u * (in.width - size + 1)),
+            y = static_cast<int>(v * (in.height - size + 1));
+  return crop(in, std::min(in.width - size, x), std::min(in.height - size, y), size);
 }
 
 Image flip_horizontal(const Image& in) {

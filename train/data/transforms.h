@@ -16,6 +16,8 @@ enum class Filter : uint8_t { box, bilinear, bicubic };  ///< bicubic: a = -0.5
 [[nodiscard]] Image adm_center_crop(const Image& in, int size);
 /// Bilinear to the shorter side, then a window at (u, v) in [0, 1) of the free range.
 [[nodiscard]] Image random_crop(const Image& in, int size, double u, double v);
+/// The window of size x size pixels at (u, v) in [0, 1) of the free range.
+[[nodiscard]] Image cut_window(const Image& in, int size, double u, double v);
 [[nodiscard]] Image flip_horizontal(const Image& in);
 
 /// (3, H, W) f32 in [-1, 1]: (v / 255 - 0.5) / 0.5.
