@@ -230,6 +230,28 @@ TEST_SUITE("ops_attention") {
     }
   }
 
+  TEST_CASE("views with the heads inside the tokens are read in place, with the same bits") {
+    const Tensor qkv = normal({2, 33, 3, 4, 16}, 1, DType::f32);  // (B, N, 3, H, D)
+    const auto part = [&](int64_t i) { return qkv.select(2, i).permute({0, 2, 1, 3}); };
+    const Tensor dy = normal({2, 4, 33, 16}, 2, DType::f32);
+    std::vector<std::vector<float>> both[2];
+    for (const int copied : {0, 1}) {
+      std::vector<Var> x;
+      for (int64_t i = 0; i < 3; ++i)
+        x.push_back(Var::parameter(copied == 1 ? part(i).contiguous() : part(i)));
+      Tape tape;
+      const Var o = sdpa(x[0], x[1], x[2]);
+      const Var l = linear_attention(x[0], x[1], x[2], {}, FeatureMap::softmax, 0, 64, 64);
+      both[copied].push_back(o.value().values<float>());
+      both[copied].push_back(l.value().values<float>());
+      const std::vector<Var> losses{o, l};
+      const std::vector<Tensor> seeds{dy, dy};
+      for (const Tensor& g : tape.gradients(losses, x, Tape::Keep::no, seeds))
+        both[copied].push_back(g.values<float>());
+    }
+    CHECK(both[0] == both[1]);
+  }
+
   TEST_CASE("memory grows with N D, not with N x N") {
     const int64_t n = 4096, d = 16;
     const Var q = Var::parameter(normal({1, 1, n, d}, 1, DType::f32)),

@@ -163,12 +163,14 @@ void Report::write() const {
 }
 
 int bench_command(const Common& common, const BenchOptions& o) {
-  static const std::vector<std::string> known = {"gemm", "model", "train"};
+  static const std::vector<std::string> known = {"gemm", "ops", "model", "train"};
   check<UsageError>(std::find(known.begin(), known.end(), o.what) != known.end(), "bench",
                     "unknown benchmark '{}'{}", o.what, did_you_mean(o.what, known));
   Report report(common, o.json);
   if (o.what == "gemm")
     bench_gemm(o, report);
+  else if (o.what == "ops")
+    bench_ops(o, report);
   else
     bench_model(common, o, report);
   report.write();

@@ -38,6 +38,7 @@ class Report {
   std::string lines_;
 };
 
+void bench_ops(const BenchOptions& o, Report& report);
 void bench_model(const Common& common, const BenchOptions& o, Report& report);
 
 }  // namespace tenun::tools

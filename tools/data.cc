@@ -1,4 +1,5 @@
 // tenun data: the built-in batik pictures as files, and ADM crops of photographs.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -7,6 +8,7 @@
 #include "tenun/core/log.h"
 #include "tenun/core/parallel.h"
 #include "tenun/tools/commands.h"
+#include "tenun/tools/table.h"
 #include "tenun/train/batik/batik.h"
 #include "tenun/train/data/dataset.h"
 #include "tenun/train/data/transforms.h"
@@ -18,7 +20,14 @@ namespace fs = std::filesystem;
 
 std::vector<int> chosen(const std::vector<std::string>& names) {
   std::vector<int> all;
-  for (const std::string& n : names) all.push_back(batik_class(n));
+  for (const std::string& n : names) {
+    const auto& known = batik_class_names();
+    check<UsageError>(std::find(known.begin(), known.end(), n) != known.end(), "--classes",
+                      "no batik class is named '{}'{}; `tenun data batik -o FOLDER --num 1` "
+                      "draws one of each",
+                      n, did_you_mean(n, known));
+    all.push_back(batik_class(n));
+  }
   if (names.empty())
     for (size_t i = 0; i < batik_class_names().size(); ++i) all.push_back(static_cast<int>(i));
   return all;

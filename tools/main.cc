@@ -61,7 +61,8 @@ struct Program {
     l->add_option("names", ops.names, "show these with their attributes");
     l->add_flag("--markdown", ops.markdown, "as rows of a Markdown table");
     auto* b = app.add_subcommand("bench", "time ops, products and models");
-    b->add_option("what", bench.what, "gemm, model (forward) or train (a whole step)")->required();
+    b->add_option("what", bench.what, "gemm, ops, model (forward) or train (a whole step)")
+        ->required();
     b->add_option("--preset", bench.preset,
                   "network of model and train: B/16, L/16, H/16, B/32, ...");
     b->add_option("--batch", bench.batch, "images")->check(CLI::PositiveNumber);

@@ -196,8 +196,10 @@ class Session {
     if (aux_sum != 0) metrics.set("sla2_router_loss", aux_sum / static_cast<double>(batches));
     metrics.set("grad_norm", norm);
     const bool usable = std::isfinite(norm);
-    check<Error>(usable || scaled, "train",
-                 "the gradient of step {} is not finite; see trainer.detect_anomaly",
+    // A smaller loss scale may help, unless it is 1 already.
+    check<Error>(usable || (scaled && progress_.loss_scale > 1), "train",
+                 "the gradient of step {} is not finite; lower the learning rate, or look for the "
+                 "op with trainer.detect_anomaly=true",
                  progress_.step + 1);
     if (const auto clip = c_.trainer.gradient_clip_val; clip && *clip > 0 && usable) {
       if (c_.trainer.gradient_clip_algorithm == "value")

@@ -14,12 +14,12 @@
 namespace tenun {
 
 struct TrainOptions {
-  std::string resume;                      ///< "", "auto", or a checkpoint folder
-  std::string init_from;                   ///< weights to start from
+  std::string resume{};                    ///< "", "auto", or a checkpoint folder
+  std::string init_from{};                 ///< weights to start from
   bool progress = true;                    ///< draw a progress line if stderr is a terminal
   bool dry_run = false;                    ///< build everything, report, run nothing
   const std::atomic<int>* stop = nullptr;  ///< not 0: finish the step, save, return
-  std::string command;                     ///< recorded with the metrics
+  std::string command{};                   ///< recorded with the metrics
 };
 
 struct TrainResult {

@@ -9,9 +9,9 @@ namespace tenun {
 namespace {
 
 double filter_value(Filter f, double x) {
+  if (f == Filter::box) return x > -0.5 && x <= 0.5 ? 1 : 0;  // a pixel on the edge counts once
   x = std::abs(x);
   switch (f) {
-    case Filter::box: return x < 0.5 ? 1 : 0;
     case Filter::bilinear: return x < 1 ? 1 - x : 0;
     default: {
       constexpr double a = -0.5;
@@ -29,7 +29,7 @@ struct Taps {
 
 std::vector<Taps> taps(int in, int out, Filter f) {
   const double scale = static_cast<double>(in) / out, stretch = std::max(scale, 1.0),
-               support = filter_support(f) * stretch;
+               squeeze = 1 / stretch, support = filter_support(f) * stretch;
   std::vector<Taps> all(static_cast<size_t>(out));
   for (int i = 0; i < out; ++i) {
     const double centre = (i + 0.5) * scale;
@@ -38,7 +38,7 @@ std::vector<Taps> taps(int in, int out, Filter f) {
     std::vector<double> w;
     double sum = 0;
     for (int j = lo; j < hi; ++j) {
-      w.push_back(filter_value(f, (j - centre + 0.5) / stretch));
+      w.push_back(filter_value(f, (j - centre + 0.5) * squeeze));
       sum += w.back();
     }
     Taps& t = all[static_cast<size_t>(i)];
