@@ -12,6 +12,7 @@
 #include "tenun/core/log.h"
 #include "tenun/core/parallel.h"
 #include "tenun/tools/commands.h"
+#include "tenun/tools/table.h"
 #include "tenun/train/checkpoint.h"
 #include "tenun/train/class_check.h"
 #include "tenun/train/data/transforms.h"
@@ -33,6 +34,14 @@ void on_signal(int s) {
 
 RunConfig load(const std::vector<std::string>& files, std::vector<std::string> overrides,
                const Common& common) {
+  // A flag of this command that is misspelt would else be taken for a configuration key.
+  for (const std::string& o : overrides) {
+    const std::string word = o.substr(0, o.find('='));
+    if (!word.starts_with("--") || word.find('.') != std::string::npos) continue;
+    const std::string hint =
+        did_you_mean(word, {"--resume", "--init-from", "--dry-run", "--print-config", "--config"});
+    check<UsageError>(hint.empty(), "train", "unknown flag '{}'{}", word, hint);
+  }
   if (common.seed >= 0) overrides.push_back(fmt::format("--seed_everything={}", common.seed));
   return load_config(files, parse_overrides(overrides));
 }
@@ -81,6 +90,7 @@ int train_command(const Common& common, const TrainCommandOptions& o) {
 
 int sample_command(const Common& common, const SampleCommandOptions& o) {
   only_cpu(common);
+  check<UsageError>(fs::exists(o.ckpt), o.ckpt, "no such checkpoint folder or file");
   RunConfig config = load({o.config.empty() ? config_beside(o.ckpt) : o.config}, {}, {});
   Object& sampler = config.model.diffusion_sampler;
   if (!o.sampler.empty()) {
