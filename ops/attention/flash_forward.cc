@@ -1,7 +1,6 @@
 // Forward pass. Queries lie in the vector lanes: a panel of up to 64 queries keeps Q^T and O^T, a
 // tile of keys gives S^T = K Q^T, and maximum, sum and exponential run down the columns without any
 // horizontal step.
-#include <bit>
 
 #include "tenun/core/math.h"
 #include "tenun/core/parallel.h"
@@ -12,23 +11,6 @@ namespace {
 
 // Keys at a time: O^T is rescaled and reread once for that many.
 constexpr int64_t kKeyTile = 96;
-
-// e^x for x <= 0, the arguments of a softmax: math::exp without the branches for large x; below -86
-// it stays at e^-86, which no sum with a largest term of 1 can see.
-inline float fading_exp(float x) {
-  const float c = x < -86.0f ? -86.0f : x;
-  const float shifted = c * 1.44269504f + 12582912.0f;
-  const float n = shifted - 12582912.0f;
-  const float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
-  float q = 0.0013942162f;
-  q = q * r + 0.008363778f;
-  q = q * r + 0.041666362f;
-  q = q * r + 0.16666573f;
-  q = q * r + 0.5f;
-  const float y = q * (r * r) + r + 1.0f;
-  return std::bit_cast<float>(std::bit_cast<int32_t>(y) + (std::bit_cast<int32_t>(shifted) << 23));
-}
-inline double fading_exp(double x) { return std::exp(x); }
 
 template <class T>
 struct Forward {
@@ -141,7 +123,7 @@ struct Forward {
     for (int64_t j = 0; j < n; ++j) {
       T* __restrict const s = p.s + j * kPanel;
       for (int64_t w = 0; w < lanes; ++w) {
-        const T e = fading_exp(s[w] - next[w]);
+        const T e = math::exp_below_zero(s[w] - next[w]);
         s[w] = e;
         l[w] += e;
       }
