@@ -54,6 +54,7 @@ void only_cpu(const Common& common) {
 
 // The configuration beside a checkpoint: RUN/config.yaml for RUN/checkpoints/step-N.
 std::string config_beside(const std::string& ckpt) {
+  check<UsageError>(fs::exists(ckpt), ckpt, "no such checkpoint folder or file");
   for (fs::path p = fs::absolute(ckpt); p.has_parent_path() && p != p.root_path();
        p = p.parent_path())
     if (fs::exists(p / "config.yaml")) return (p / "config.yaml").string();
@@ -90,7 +91,6 @@ int train_command(const Common& common, const TrainCommandOptions& o) {
 
 int sample_command(const Common& common, const SampleCommandOptions& o) {
   only_cpu(common);
-  check<UsageError>(fs::exists(o.ckpt), o.ckpt, "no such checkpoint folder or file");
   RunConfig config = load({o.config.empty() ? config_beside(o.ckpt) : o.config}, {}, {});
   Object& sampler = config.model.diffusion_sampler;
   if (!o.sampler.empty()) {
