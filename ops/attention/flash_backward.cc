@@ -98,7 +98,7 @@ struct Backward {
     const int64_t tn = blocks(nk, args.block_k), tm = blocks(nq, args.block_q);
     const T* const line = log_weight + (c.bh * tm + block) * tn;
     for (int64_t w = 0; w < c.lanes; ++w)
-      c.bias[w] = line[(c.first + std::min(w, c.count - 1)) / args.block_k];
+      c.bias[w] = T(0.6931471805599453) * line[(c.first + std::min(w, c.count - 1)) / args.block_k];
     std::fill_n(c.dw, kPanel, T(0));
   }
   // dS summed over a block is m dm: add it to the blocks that this column touches.
@@ -211,7 +211,7 @@ void flash_backward_cpu(FlashGrads& g, const Tensor& dy_, const Tensor& q_, cons
   const Tensor q = compute_rows(q_), k = compute_rows(k_), v = compute_rows(v_),
                dy = dy_.defined() ? compute_rows(dy_) : dy_;
   visit<DType::f32, DType::f64>(q.dtype(), "attention", [&]<class T>() {
-    const Tensor bias = log_of(args.weight);
+    const Tensor bias = log2_of(args.weight);
     const auto out = [](Tensor& t) { return t.defined() ? t.mutable_data<T>() : nullptr; };
     if (g.dweight.defined()) g.dweight.fill_(0);
     const Backward<T> b{Heads<T>(q),
