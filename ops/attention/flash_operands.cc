@@ -160,17 +160,17 @@ Operands<double> exact_operands(const Tensor& q, const Tensor& k_, const Tensor&
 
 }  // namespace
 
-// Whole pairs everywhere, and blocks that hold whole pairs: the bf16 kernel reads q and k in place.
-bool takes_pairs(const Tensor& q, const Tensor& k, const Tensor& v, const FlashArgs& args) {
-  const auto pairs = [](const Tensor& x) {
-    const Shape& s = x.strides();
-    return x.dtype() == DType::bf16 && x.dim(3) % 8 == 0 && s[3] == 1 && s[0] % 2 == 0 &&
-           s[1] % 2 == 0 && s[2] % 2 == 0 && reinterpret_cast<uintptr_t>(x.data<bf16>()) % 4 == 0;
-  };
-  const bool blocks_fit =
-      (args.lists == nullptr && !args.weight.defined()) || args.block_k % 2 == 0;
-  return pairs(q) && pairs(k) && v.dtype() == DType::bf16 && v.strides()[3] == 1 && blocks_fit &&
-         args.dropout == 0 && !args.quant.any();
+bool in_pairs(const Tensor& x) {
+  const Shape& s = x.strides();
+  return x.dtype() == DType::bf16 && x.dim(3) % 8 == 0 && s[3] == 1 && s[0] % 2 == 0 &&
+         s[1] % 2 == 0 && s[2] % 2 == 0 && reinterpret_cast<uintptr_t>(x.data<bf16>()) % 4 == 0;
+}
+
+Tensor token_pairs(const Tensor& x, int64_t block) {
+  Operands<float> o;
+  o.depth = x.dim(3), o.block = block, o.padded = (block + 1) / 2 * 2;
+  pair_values(o, x);
+  return o.v.memory;
 }
 
 template <>
@@ -189,7 +189,8 @@ Operands<float> operands(const Tensor& q_, const Tensor& k_, const Tensor& v_,
     o.block = blocked ? args.block_k : 64;
     o.padded = (o.block + n - 1) / n * n;
   };
-  if (takes_pairs(q_, k_, v_, args)) {
+  if (in_pairs(q_) && in_pairs(k_) && in_pairs(v_) && args.dropout == 0 && !args.quant.any() &&
+      (!blocked || args.block_k % 2 == 0)) {
     o.score = Score::bf16, o.value = Value::bf16;
     o.q = in_place<bf16>(q_), o.k = in_place<bf16>(k_);
     o.q.stride /= 2, o.k.stride /= 2;

@@ -41,6 +41,12 @@ struct Operands {
 template <class T>
 [[nodiscard]] Operands<T> operands(const Tensor& q, const Tensor& k, const Tensor& v,
                                    const FlashArgs& args);
+/// Whether the bf16 kernels can read the rows of x in place: whole pairs everywhere.
+[[nodiscard]] bool in_pairs(const Tensor& x);
+/// Pairs of bf16 tokens, i32 [head][group of `block` tokens, rounded up][D]: (t, t + 1) of a
+/// channel.
+[[nodiscard]] Tensor token_pairs(const Tensor& x, int64_t block);
+
 template <>
 Operands<float> operands(const Tensor&, const Tensor&, const Tensor&, const FlashArgs&);
 template <>

@@ -60,6 +60,10 @@ const ProductKernels& product_kernels(Isa isa) {
 const FlashKernels& flash_kernels(Isa isa) {
   return choose(isa, avx2::flash_kernels, avx512::flash_kernels, avx512_bf16::flash_kernels);
 }
+const FlashBackwardKernels& flash_backward_kernels(Isa isa) {
+  return choose(isa, avx2::flash_backward_kernels, avx512::flash_backward_kernels,
+                avx512_bf16::flash_backward_kernels);
+}
 const PackKernels& pack_kernels(Isa isa) {
   return choose(isa, avx2::pack_kernels, avx512::pack_kernels, avx512_bf16::pack_kernels);
 }

@@ -37,6 +37,8 @@ struct ProductKernels;  // ops/simd/product_kernels.h
 [[nodiscard]] const ProductKernels& product_kernels(Isa isa = active_isa());
 struct FlashKernels;  // ops/attention/kernels/kernels.h
 [[nodiscard]] const FlashKernels& flash_kernels(Isa isa = active_isa());
+struct FlashBackwardKernels;
+[[nodiscard]] const FlashBackwardKernels& flash_backward_kernels(Isa isa = active_isa());
 struct PackKernels;
 [[nodiscard]] const PackKernels& pack_kernels(Isa isa = active_isa());
 

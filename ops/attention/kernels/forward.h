@@ -1,11 +1,5 @@
-// The forward skeleton, for the per-level sources (rules: ops/simd/isa.h). One template for all
-// element kinds; a policy P names them:
-//   Real                 compute type
-//   Score, Value         kinds of the products (ops/simd/product.h)
-//   kDegree              of the exponential's polynomial
-//   kScoreGroup, kGroup  numbers in one element of the score and of the value product: 1, 2, 4
-//   kScaled              scores are multiplied by a unit in the exponential; else Q is (f32, f64)
-//   kRounded             P is rounded to integers 0..127 relative to the running maximum
+// The forward skeleton, for the per-level sources (rules: ops/simd/isa.h): one template for all
+// element kinds (kernels/policy.h).
 // Fused: scores are exponentiated in registers relative to the *old* maximum, and stored as P. That
 // is exact unless a lane's maximum grows by more than 8 (P <= 256 after all); then the tile is done
 // again in three phases: scores, maximum, exponential. So is the first tile, and every tile after
@@ -14,6 +8,7 @@
 // its definition includes the current tile's maximum.
 #pragma once
 #include "tenun/ops/attention/kernels/kernels.h"
+#include "tenun/ops/attention/kernels/policy.h"
 #include "tenun/ops/simd/exp2.h"
 #include "tenun/ops/simd/pack.h"
 #include "tenun/ops/simd/product.h"
@@ -374,16 +369,6 @@ struct Forward {
       transpose(ot, kPanel, p.channels, p.queries, static_cast<Real*>(p.o), p.o_stride);
     }
   }
-};
-
-template <class T, class S, int ScoreGroup, class U, int ValueGroup, int Degree,
-          bool Scaled = false, bool Rounded = false>
-struct Policy {
-  using Real = T;
-  using Score = S;
-  using Value = U;
-  static constexpr int kScoreGroup = ScoreGroup, kGroup = ValueGroup, kDegree = Degree;
-  static constexpr bool kScaled = Scaled, kRounded = Rounded;
 };
 
 template <class P>

@@ -84,16 +84,45 @@ struct FlashKernels {
   void (*forward_low_f64[2][2])(const ForwardPanel<double>&);
 };
 
+template <class T>
+struct BackwardColumn {
+  int64_t keys, channels;
+  const void *k, *v;           ///< the column's rows, of T or of bf16
+  int64_t k_stride, v_stride;  ///< in T, or in pairs
+  const void *q, *dy;          ///< rows of the head; dy = nullptr: zero
+  int64_t q_stride, dy_stride;
+  const Group *q_pairs, *dy_pairs;  ///< bf16: [token / 2][channel] pairs of tokens
+  const T *lse, *delta;             ///< of the head's queries; lse in units of log 2, +inf: no keys
+  const Tile* tiles;                ///< of queries, at most kPanel each
+  int64_t tile_count;
+  T scale, unscaled;  ///< of q k: times log2(e), and as it is
+  const T* bias;      ///< [block][kPanel] for this column's keys
+  T* dweight;         ///< [block][kPanel]: sums of dS over the block's queries are added
+  const Keep<T>* keep;
+  T* dq;       ///< [query][pad(channels)]: added to, without the scale
+  T *dk, *dv;  ///< the column's rows, [key][channels]
+  T* scratch;  ///< 384 pad(channels) + 20480 elements
+};
+
+struct FlashBackwardKernels {
+  void (*f32)(const BackwardColumn<float>&);
+  void (*f64)(const BackwardColumn<double>&);
+  void (*bf16)(const BackwardColumn<float>&);
+};
+
 namespace avx2 {
 extern const FlashKernels flash_kernels;
+extern const FlashBackwardKernels flash_backward_kernels;
 extern const PackKernels pack_kernels;
 }  // namespace avx2
 namespace avx512 {
 extern const FlashKernels flash_kernels;
+extern const FlashBackwardKernels flash_backward_kernels;
 extern const PackKernels pack_kernels;
 }  // namespace avx512
 namespace avx512_bf16 {
 extern const FlashKernels flash_kernels;
+extern const FlashBackwardKernels flash_backward_kernels;
 extern const PackKernels pack_kernels;
 }  // namespace avx512_bf16
 
