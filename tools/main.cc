@@ -61,14 +61,48 @@ struct Program {
     l->add_option("names", ops.names, "show these with their attributes");
     l->add_flag("--markdown", ops.markdown, "as rows of a Markdown table");
     auto* b = app.add_subcommand("bench", "time ops, products and models");
-    b->add_option("what", bench.what, "gemm, ops, model (forward) or train (a whole step)")
+    b->add_option("what", bench.what,
+                  "attention, gemm, ops, model (forward) or train (a whole step)")
         ->required();
     b->add_option("--preset", bench.preset,
                   "network of model and train: B/16, L/16, H/16, B/32, ...");
-    b->add_option("--batch", bench.batch, "images")->check(CLI::PositiveNumber);
-    b->add_option("--dtype", bench.dtype, "f32, bf16, f16 or f64");
+    b->add_option("--batch", bench.batch, "images; several: 1,8,32")
+        ->delimiter(',')
+        ->check(CLI::PositiveNumber);
+    b->add_option("--dtype", bench.dtype, "f32, bf16, f16 or f64; attention: a list, also int8");
     b->add_option("--json", bench.json, "write one JSON object a line to this file");
-    b->add_option("--seconds", bench.seconds, "time for each measurement");
+    b->add_option("--svg", bench.svg, "attention: draw time against length into this file");
+    b->add_option("--seconds", bench.seconds, "time for each measurement")
+        ->check(CLI::NonNegativeNumber);
+    b->add_option("--methods", bench.methods,
+                  "attention methods, or all; the first is what others are compared with")
+        ->delimiter(',');
+    b->add_option("--sparsity", bench.sparsity, "shares of blocks without exact attention")
+        ->delimiter(',')
+        ->check(CLI::Range(0.0, 1.0));
+    b->add_option("--seq", bench.seq, "attention: tokens; several: 1024,4096")
+        ->delimiter(',')
+        ->check(CLI::PositiveNumber);
+    b->add_option("--dim", bench.dim, "attention: channels of a head (64)")
+        ->delimiter(',')
+        ->check(CLI::PositiveNumber);
+    b->add_option("--heads", bench.heads, "attention: heads")->check(CLI::PositiveNumber);
+    b->add_option("--direction", bench.directions, "attention: fwd, fwd+bwd (default: both)")
+        ->delimiter(',');
+    b->add_option("--block-q", bench.block_q, "tokens of a query block")
+        ->check(CLI::PositiveNumber);
+    b->add_option("--block-k", bench.block_k, "tokens of a key block")->check(CLI::PositiveNumber);
+    b->add_option("--pv", bench.pv, "attention: low-bit type of p v for --dtype int8");
+    b->add_option("--tensors", bench.tensors, "attention: q, k, v from this safetensors file");
+    b->add_option("--capture", bench.capture, "attention: q, k, v of this checkpoint's network");
+    b->add_option("--save", bench.save, "with --capture: write them to this file");
+    b->add_option("--layer", bench.layer, "of --tensors and --capture (default: the middle one)")
+        ->check(CLI::NonNegativeNumber);
+    b->add_option("--image", bench.image, "model, train: pixels of a side (default: the preset's)")
+        ->check(CLI::PositiveNumber);
+    b->add_option("--sample-steps", bench.sample_steps,
+                  "model: also time drawing a picture with so many steps of Heun's method")
+        ->check(CLI::NonNegativeNumber);
     auto* t = app.add_subcommand(
         "train", "train a network from YAML configurations; --KEY.PATH=VALUE overrides");
     t->add_option("-c,--config", train.configs, "configuration; later files win")->required();

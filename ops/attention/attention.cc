@@ -4,6 +4,7 @@
 #include <string>
 
 #include "tenun/core/check.h"
+#include "tenun/core/profile.h"
 #include "tenun/ops/attention/methods.h"
 #include "tenun/ops/attention/parts.h"
 #include "tenun/ops/attention/router.h"
@@ -102,6 +103,7 @@ std::vector<AttentionMethod> available_attention_methods() {
 
 AttentionOutput attention(const Var& q, const Var& k, const Var& v, const AttentionSpec& spec,
                           const AttentionParams& params) {
+  const Section section("attention");
   check(spec.dropout == 0 || spec.method == AttentionMethod::dense, "attention",
         "only method dense has dropout of the probabilities, not {}", name(spec.method));
   check(!spec.scale || spec.method == AttentionMethod::dense ||
