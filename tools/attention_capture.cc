@@ -24,10 +24,11 @@ AttentionLayers capture_layers(const CaptureOptions& o) {
 
   JiT& net = model.net(Weights::average);
   const JiTOptions& options = net.options();
-  AttentionLayers all{.source = o.ckpt,
-                      .grid = options.input_size / options.patch_size,
-                      .tile = options.attention.tile == TokenOrder::tile_8x8 ? 8 : 1,
-                      .layers = {}};
+  AttentionLayers all{
+      .source = o.ckpt,
+      .grid = options.input_size / options.patch_size,
+      .tile = options.attention_of(options.depth - 1).tile == TokenOrder::tile_8x8 ? 8 : 1,
+      .layers = {}};
   bool middle = false;
   for (int64_t i = 0; i < net.depth(); ++i)
     net.attention(i).observe = [&all, &middle, i](const JiTAttentionCall& c) {

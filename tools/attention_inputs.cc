@@ -132,6 +132,7 @@ AttentionLayers load_layers(const std::string& path) {
                      .spec = {},
                      .params = {}};
     check_layer(path, l);
+    l.spec.method = AttentionMethod::sla2;  // unless the file says otherwise
     l.q = l.q.to(DType::f32), l.k = l.k.to(DType::f32);
     if (l.v.defined()) l.v = l.v.to(DType::f32);
     for (const Learned& p : kLearned)

@@ -98,6 +98,15 @@ struct DataCommandOptions {
 };
 int data_command(const Common& common, const DataCommandOptions& o);
 
+struct VizOptions {
+  std::string what, ckpt, config, input, output, method, save;
+  std::vector<int64_t> classes{};
+  int64_t steps = 10, layer = -1, query = -1;            ///< -1: all blocks; the middle one
+  int64_t block_q = 0, block_k = 0, grid = 0, tile = 0;  ///< 0: as the file or network says
+  double sparsity = -1;                                  ///< < 0: likewise
+};
+int viz_command(const Common& common, const VizOptions& o);
+
 int devices_command();
 
 }  // namespace tenun::tools

@@ -38,6 +38,7 @@ struct Program {
   InspectOptions inspect;
   TraceOptions trace;
   DataCommandOptions data;
+  VizOptions viz;
 
   Program() {
     app.set_version_flag("--version", std::string("tenun ") + version());
@@ -152,6 +153,27 @@ struct Program {
     d->add_option("--classes", data.classes, "names of batik classes (default: all twenty)")
         ->delimiter(',');
     d->add_flag("--sheet", data.sheet, "one contact sheet instead of files");
+    auto* v = app.add_subcommand("viz", "routing: pictures of the blocks that attention selects");
+    v->add_option("what", viz.what, "routing")->required();
+    v->add_option("--ckpt", viz.ckpt, "checkpoint: what its network selects while it draws");
+    v->add_option("-c,--config", viz.config, "its configuration (default: config.yaml of its run)");
+    v->add_option("--in", viz.input, "safetensors file with q and k (B, H, N, D)");
+    v->add_option("-o,--output", viz.output, "folder for the pictures")->required();
+    v->add_option("--classes", viz.classes, "label of the picture that is drawn")->delimiter(',');
+    v->add_option("--steps", viz.steps, "of the sampler; the middle evaluation is shown")
+        ->check(CLI::Range(2, 1000));
+    v->add_option("--layer", viz.layer, "this block only")->check(CLI::NonNegativeNumber);
+    v->add_option("--query", viz.query, "the query block whose choice is drawn (the middle one)")
+        ->check(CLI::NonNegativeNumber);
+    v->add_option("--method", viz.method, "another attention method on the same q and k");
+    v->add_option("--sparsity", viz.sparsity, "another share of blocks without exact attention")
+        ->check(CLI::Range(0.0, 1.0));
+    v->add_option("--block-q", viz.block_q, "tokens of a query block")->check(CLI::PositiveNumber);
+    v->add_option("--block-k", viz.block_k, "tokens of a key block")->check(CLI::PositiveNumber);
+    v->add_option("--grid", viz.grid, "image tokens in a row")->check(CLI::PositiveNumber);
+    v->add_option("--tile", viz.tile, "1: tokens in raster order; 8: in tiles of 8 x 8")
+        ->check(CLI::IsMember({1, 8}));
+    v->add_option("--save", viz.save, "also write q, k, v and the learned values to this file");
     app.add_subcommand("devices", "CPU features, GPUs, and which ops run where");
     for (CLI::App* sub : app.get_subcommands({})) add_common(sub, common);
   }
@@ -170,6 +192,7 @@ struct Program {
     if (name == "inspect") return inspect_command(inspect);
     if (name == "trace") return trace_command(common, trace);
     if (name == "data") return data_command(common, data);
+    if (name == "viz") return viz_command(common, viz);
     if (name == "bench") return bench_command(common, bench);
     if (name == "ops") return ops_command(ops);
     return devices_command();
