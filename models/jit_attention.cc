@@ -114,6 +114,7 @@ JiTAttention::Out JiTAttention::operator()(const Var& h, int64_t prefix,
   s.aux = key != nullptr && is_sla2() && options.mode == RouterMode::soft && options.aux_weight > 0;
   AttentionOutput a = attention(q, k, v, s, params);
   density_ = a.stats.density;
+  if (observe) observe({q, k, v, s, params, a});
   Var y = proj_(reshape(permute(a.o, {0, 2, 1, 3}), {b, n, c}));
   if (key != nullptr && proj_drop_ > 0)
     y = dropout(y, proj_drop_, RandomKey::derive(key->key, Purpose::dropout, 3));
