@@ -1,6 +1,7 @@
 #include "tenun/tools/attention_inputs.h"
 
 #include <array>
+#include <cmath>
 #include <map>
 
 #include "tenun/core/check.h"
