@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <thread>
 
 #include "tenun/core/allocator.h"
 #include "tenun/core/check.h"
@@ -92,17 +93,30 @@ Timing time_call(const std::function<void()>& f, double seconds, int most) {
 
 std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs, double seconds,
                                   int most) {
+  constexpr double kRoundMs = 60;  // of timed calls
+  constexpr auto kPause = std::chrono::milliseconds(40);
   std::vector<std::vector<double>> all(fs.size());
   for (int i = 0; i < 2; ++i)
     for (const auto& f : fs) f();
   const auto start = Clock::now();
-  while (all[0].size() < 3 || (ms_since(start) < seconds * 1e3 * static_cast<double>(fs.size()) &&
-                               static_cast<int>(all[0].size()) < most))
+  const double limit = seconds * 1e3 * static_cast<double>(fs.size());
+  size_t least = 0;  // calls of the function that was timed least
+  while (least < 3 || (ms_since(start) < limit && least < static_cast<size_t>(most))) {
+    least = SIZE_MAX;
     for (size_t i = 0; i < fs.size(); ++i) {
-      const auto t = Clock::now();
-      fs[i]();
-      all[i].push_back(ms_since(t));
+      if (fs.size() > 1) {
+        std::this_thread::sleep_for(kPause);
+        fs[i]();
+      }
+      const auto round = Clock::now();
+      do {
+        const auto t = Clock::now();
+        fs[i]();
+        all[i].push_back(ms_since(t));
+      } while (ms_since(round) < kRoundMs);
+      least = std::min(least, all[i].size());
     }
+  }
   std::vector<Timing> out;
   for (auto& v : all) {
     std::sort(v.begin(), v.end());
