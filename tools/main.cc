@@ -66,7 +66,7 @@ struct Program {
     b->add_option("--preset", bench.preset,
                   "network of model and train: B/16, L/16, H/16, B/32, ...");
     b->add_option("--batch", bench.batch, "images")->check(CLI::PositiveNumber);
-    b->add_option("--dtype", bench.dtype, "f32, bf16, f16 or f64");
+    b->add_option("--dtype", bench.dtype, "f32, bf16, f16 or f64; for gemm int8, too");
     b->add_option("--json", bench.json, "write one JSON object a line to this file");
     b->add_option("--seconds", bench.seconds, "time for each measurement");
     auto* t = app.add_subcommand(
