@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <thread>
 
 #include "tenun/core/allocator.h"
 #include "tenun/core/check.h"
@@ -13,7 +14,9 @@
 #include "tenun/core/io/atomic_file.h"
 #include "tenun/core/parallel.h"
 #include "tenun/core/random.h"
+#include "tenun/ops/int8_matmul.h"
 #include "tenun/ops/matmul.h"
+#include "tenun/ops/quant.h"
 #include "tenun/tools/table.h"
 
 namespace tenun::tools {
@@ -45,11 +48,13 @@ struct OpenBlas {
   }
 };
 
-// y = x w^T and its two gradients at the shapes of a JiT-B/16 step, batch 4.
+// y = x w^T and its two gradients at the shapes of a JiT-B/16 step, batch 4. int8: the product of
+// codes alone, without their making.
 void bench_gemm(const BenchOptions& o, Report& report) {
-  const DType dtype = dtype_from_name(o.dtype);
+  const bool int8 = o.dtype == "int8";
+  const DType dtype = int8 ? DType::f32 : dtype_from_name(o.dtype);
   static const OpenBlas blas;
-  if (blas.sgemm == nullptr && dtype == DType::f32)
+  if (blas.sgemm == nullptr && dtype == DType::f32 && !int8)
     fmt::print(stderr, "no libopenblas.so.0 here: no peer to compare with\n");
   const std::vector<std::vector<int64_t>> shapes = {
       {256, 768, 768},   {1152, 768, 768},   {1152, 2304, 768},
@@ -67,7 +72,15 @@ void bench_gemm(const BenchOptions& o, Report& report) {
                                      : random_tensor({n, k}, dtype, 2).transpose(0, 1);
     Tensor peer({m, n}, DType::f32);
     std::vector<std::function<void()>> fs = {[&] { (void)matmul(a, b); }};
-    const bool compare = blas.sgemm != nullptr && dtype == DType::f32;
+    if (int8) {
+      const Quantized qa = quantize_int8(a, {.granularity = Granularity::token}),
+                      qb = quantize_int8(b.transpose(0, 1), {.granularity = Granularity::token});
+      fs[0] = [=, bytes_a = qa.q.view({1, m, k}), bytes_b = qb.q.transpose(0, 1).view({1, k, n})] {
+        Tensor c({1, m, n}, DType::f32);
+        kernel::gemm_int8(cpu(), c, bytes_a, bytes_b, qa.scale, qb.scale);
+      };
+    }
+    const bool compare = blas.sgemm != nullptr && dtype == DType::f32 && !int8;
     if (compare)
       fs.emplace_back([&] {
         blas.sgemm(101, weight_gradient ? 112 : 111, weight_gradient ? 111 : 112,
@@ -92,22 +105,33 @@ Timing time_call(const std::function<void()>& f, double seconds, int most) {
 
 std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs, double seconds,
                                   int most) {
+  constexpr double kRoundMs = 60;  // of timed calls
+  constexpr auto kPause = std::chrono::milliseconds(40);
   std::vector<std::vector<double>> all(fs.size());
+  // The first calls warm up, and tell how many there is time for.
   const auto start = Clock::now();
   for (const auto& f : fs) f();
-  const double first = ms_since(start) / 1e3;  // of one round
-  const double budget = seconds * static_cast<double>(fs.size());
+  const double first = ms_since(start), budget = seconds * 1e3 * static_cast<double>(fs.size());
   const size_t least = first < budget ? 3 : first < 20 * budget ? 2 : 1;
-  if (least == 3)
-    for (const auto& f : fs) f();
   const auto timed = Clock::now();
-  while (all[0].size() < least ||
-         (ms_since(timed) < budget * 1e3 && static_cast<int>(all[0].size()) < most))
+  size_t done = 0;  // calls of the function that was timed least
+  while (done < least || (ms_since(timed) < budget && done < static_cast<size_t>(most))) {
+    done = SIZE_MAX;
     for (size_t i = 0; i < fs.size(); ++i) {
-      const auto t = Clock::now();
-      fs[i]();
-      all[i].push_back(ms_since(t));
+      // Threads of the other functions' libraries may still wait actively: let them fall asleep.
+      if (fs.size() > 1) {
+        std::this_thread::sleep_for(kPause);
+        if (first < budget) fs[i]();
+      }
+      const auto round = Clock::now();
+      do {
+        const auto t = Clock::now();
+        fs[i]();
+        all[i].push_back(ms_since(t));
+      } while (ms_since(round) < kRoundMs);
+      done = std::min(done, all[i].size());
     }
+  }
   std::vector<Timing> out;
   for (auto& v : all) {
     std::sort(v.begin(), v.end());
