@@ -75,12 +75,18 @@ struct Forward {
     int64_t longest = 0;
     for (const Tile& t : tiles) longest = std::max(longest, t.count);
     const int64_t tn = log_weight != nullptr ? blocks(nk, args.block_k) : 0;
-    Scratch<T> memory(136 * in.depth + 192 * (longest + 8) + (tn + 2) * simd::kPanel + 64);
+    Scratch<T> memory(136 * in.depth + 192 * (longest + 8) + (tn + 2 + d) * simd::kPanel + 64);
     ForwardPanel<T> p{};
     p.queries = count, p.channels = d, p.depth = in.depth;
     const int64_t q_size = in.q.size * (in.score == Score::bf16 ? 2 : 1);
     p.q = static_cast<const char*>(in.q.at(bh)) + first * in.q.stride * q_size;
     p.q_stride = in.q.stride;
+    if (in.widen_q) {
+      T* const room = memory.take(d * simd::kPanel);
+      for (int64_t i = 0; i < count; ++i)
+        std::copy_n(static_cast<const bf16*>(p.q) + i * in.q.stride, d, room + i * d);
+      p.q = room, p.q_stride = d;
+    }
     p.k = in.k.at(bh), p.k_stride = in.k.stride;
     p.v = in.v.at(bh), p.v_stride = in.v.stride;
     p.tiles = tiles.data(), p.tile_count = static_cast<int64_t>(tiles.size());
