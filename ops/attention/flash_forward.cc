@@ -83,8 +83,8 @@ struct Forward {
     p.q_stride = in.q.stride;
     if (in.widen_q) {
       T* const room = memory.take(d * simd::kPanel);
-      for (int64_t i = 0; i < count; ++i)
-        std::copy_n(static_cast<const bf16*>(p.q) + i * in.q.stride, d, room + i * d);
+      if constexpr (std::is_same_v<T, float>)
+        simd::pack_kernels().widen(static_cast<const uint16_t*>(p.q), in.q.stride, count, d, room);
       p.q = room, p.q_stride = d;
     }
     p.k = in.k.at(bh), p.k_stride = in.k.stride;

@@ -244,9 +244,11 @@ struct Linear {
         run.query(a);
       } else {
         a.o = ox;
-        if (a.gate != 0) std::copy_n(to, n * d, ox);
+        const simd::PackKernels& pack = simd::pack_kernels();
+        auto* const bits = reinterpret_cast<uint16_t*>(to);
+        if (a.gate != 0) pack.widen(bits, d, n, d, ox);
         run.query(a);
-        for (int64_t c = 0; c < n * d; ++c) to[c] = Out(static_cast<float>(ox[c]));
+        pack.narrow(ox, n * d, bits);
       }
     });
   }
@@ -354,7 +356,8 @@ void linear_forward_cpu(Tensor& o, const Tensor& q, const Tensor& k, const Tenso
   }
   visit<DType::f32, DType::f64>(compute_dtype(q.dtype()), "linear attention", [&]<class T>() {
     const Linear<T> linear(q, k, v, args);
-    if (o.dtype() == DType::bf16) return linear.forward(o.mutable_data<bf16>());
+    if constexpr (std::is_same_v<T, float>)
+      if (o.dtype() == DType::bf16) return linear.forward(o.mutable_data<bf16>());
     if (o.dtype() == dtype_of<T>) return linear.forward(o.mutable_data<T>());
     Tensor wide = o.to(dtype_of<T>);
     linear.forward(wide.mutable_data<T>());

@@ -70,6 +70,10 @@ struct PackKernels {
   /// The same from bf16 (stride in bf16; channels = depth).
   void (*value_pairs_bf16)(const uint16_t* x, int64_t stride, int64_t rows, int64_t depth,
                            Group* y);
+  /// y[row][channels] in f32, from bf16.
+  void (*widen)(const uint16_t* x, int64_t stride, int64_t rows, int64_t channels, float* y);
+  /// y[i] in bf16, from f32, i < n.
+  void (*narrow)(const float* x, int64_t n, uint16_t* y);
 };
 
 struct FlashKernels {
