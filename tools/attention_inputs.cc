@@ -1,6 +1,7 @@
 #include "tenun/tools/attention_inputs.h"
 
 #include <array>
+#include <cmath>
 #include <map>
 
 #include "tenun/core/check.h"
@@ -137,13 +138,13 @@ AttentionLayers load_layers(const std::string& path) {
     if (l.v.defined()) l.v = l.v.to(DType::f32);
     for (const Learned& p : kLearned)
       if (const Tensor* t = f.find(prefix + p.name)) l.params.*p.at = Var(t->to(DType::f32));
-    const auto spec = f.metadata.find(prefix + "spec");
+    const auto spec = f.metadata.find(prefix == "in." ? "attrs" : prefix + "spec");
     if (spec != f.metadata.end()) l.spec = spec_of(Json::parse(spec->second, path));
     all.layers.push_back(std::move(l));
     return true;
   };
   constexpr int64_t kMostBlocks = 1024;
-  if (!read(0, ""))
+  if (!read(0, "") && !read(0, "in."))
     for (int64_t i = 0; i < kMostBlocks; ++i) (void)read(i, "layers." + std::to_string(i) + ".");
   check<IoError>(!all.layers.empty(), path, "holds no tensor named q or layers.0.q");
   return all;

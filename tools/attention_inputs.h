@@ -1,10 +1,11 @@
 // Operands for `tenun bench attention` and `tenun viz routing`: random ones, those of a file, and
 // those that a trained network hands to its attention while it draws a picture.
-// A file is safetensors. Either q, k (B, H, N, D) and optionally v, router_q, router_k (D, D),
-// alpha (H) or (H, T_m) stand in it under these names, or under `layers.N.` for every block N; its
-// metadata may state the method as JSON (`spec` or `layers.N.spec`: method, block_q, block_k,
-// topk_ratio, prefix, ...; without one it is sla2) and the token grid (`grid`: tokens in a row of
-// the image; `tile`: 1, or 8 for tiles of 8 x 8). `save_layers` writes both.
+// A file is safetensors. q, k (B, H, N, D) and optionally v, router_q, router_k (D, D), alpha (H) or
+// (H, T_m) stand in it under these names, under `layers.N.` for every block N, or under `in.` as in
+// a reference file (docs/golden_files.md). Its metadata may state the method as JSON (`spec`,
+// `layers.N.spec`, `attrs`: method, block_q, block_k, topk_ratio, prefix, ...; without one it is
+// sla2) and the token grid (`grid`: tokens in a row of the image; `tile`: 1, or 8 for tiles of 8 x
+// 8). save_layers writes both.
 #pragma once
 #include <string>
 #include <vector>

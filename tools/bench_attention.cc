@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "tenun/core/check.h"
 #include "tenun/core/io/atomic_file.h"
@@ -25,11 +26,7 @@ struct Curve {
   Direction direction = Direction::forward;
   auto operator<=>(const Curve&) const = default;
 };
-struct CurvePoint {
-  Point point;
-  double density = 1;
-};
-using Curves = std::map<Curve, std::vector<CurvePoint>>;
+using Curves = std::map<Curve, std::vector<Point>>;
 
 const char* text(Direction d) { return d == Direction::both ? "fwd+bwd" : "fwd"; }
 
@@ -147,8 +144,7 @@ class AttentionBench {
   }
 
   void conclude() const {
-    for (const auto& [curve, points] : curves_) {
-      const std::vector<Point> p = times(points);
+    for (const auto& [curve, p] : curves_) {
       if (p.size() < 2) continue;
       std::string line = fmt::format("{:<28} {:<8} grows as N^{:.2f}", label(curve),
                                      text(curve.direction), growth_exponent(p));
@@ -162,13 +158,14 @@ class AttentionBench {
     for (const Direction d : directions_) {
       SvgPanel p{.title = d == Direction::both ? "forward and backward" : "forward",
                  .x_label = "tokens",
-                 .y_label = "ms (least)"};
+                 .y_label = "ms (least)",
+                 .x_ticks = lengths()};
       for (const auto& [curve, points] : curves_) {
         if (curve.direction != d) continue;
         SvgSeries s{label(curve), {}, {}, curve.method == "dense"};
-        for (const CurvePoint& c : points) s.x.push_back(c.point.n), s.y.push_back(c.point.ms);
+        for (const Point& c : points) s.x.push_back(c.n), s.y.push_back(c.ms);
         const auto dense = rival(curve);
-        const BreakEven b = dense ? break_even(times(points), *dense) : BreakEven{};
+        const BreakEven b = dense ? break_even(points, *dense) : BreakEven{};
         if (b.faster == Faster::beyond)
           p.marks.push_back({b.n, fmt::format("break-even {:.0f}", b.n), p.series.size()});
         p.series.push_back(std::move(s));
@@ -184,10 +181,11 @@ class AttentionBench {
     return 4.0 * static_cast<double>(c.q.numel() / c.q.dim(3)) * static_cast<double>(c.k.dim(2)) >
            kMost;
   }
-  static std::vector<Point> times(const std::vector<CurvePoint>& points) {
-    std::vector<Point> p;
-    for (const CurvePoint& c : points) p.push_back(c.point);
-    return p;
+  std::vector<double> lengths() const {
+    std::set<double> n;
+    for (const auto& [curve, points] : curves_)
+      for (const Point& p : points) n.insert(p.n);
+    return {n.begin(), n.end()};
   }
   static std::string compared(const BreakEven& b) {
     switch (b.faster) {
@@ -204,24 +202,28 @@ class AttentionBench {
     const auto it = curves_.find(
         {"dense", c.dtype == "int8" ? "f32" : c.dtype, 0, c.dim, c.batch, c.direction});
     if (it == curves_.end()) return {};
-    return times(it->second);
+    return it->second;
   }
 
   void rows(const AttentionCase& c, const std::string& dtype, double wanted) {
     const double sparsity = measured_sparsity(c);
-    const AttentionAccuracy a = attention_accuracy(c);
+    const bool backward =
+        std::find(directions_.begin(), directions_.end(), Direction::both) != directions_.end();
+    const Direction most = backward ? Direction::both : Direction::forward;
+    const AttentionAccuracy a = attention_accuracy(c, most);
     for (const Direction d : directions_) {
       const Timing t = time_attention(c, d, o_.seconds);
       const AttentionParts parts = attention_parts(c, d);
       const AttentionMemory memory = attention_memory(c, d);
       const auto n = static_cast<double>(c.q.dim(2));
       const Curve curve{std::string(name(c.spec.method)), dtype, wanted, c.q.dim(3), c.q.dim(0), d};
-      curves_[curve].push_back({{n, t.ms_min}, 1 - sparsity});
+      curves_[curve].push_back({n, t.ms_min});
 
       Json more = Json::object({{"sparsity", sparsity}, {"sparsity_wanted", wanted}});
       more.set("block_q", c.spec.block_q).set("block_k", c.spec.block_k);
       more.set("cos", a.cos).set("rel_l1", a.rel_l1);
       more.set("cos_dense", a.cos_dense).set("rel_l1_dense", a.rel_l1_dense);
+      if (d == Direction::both) more.set("cos_grad", a.cos_grad).set("rel_l1_grad", a.rel_l1_grad);
       more.set("accuracy_tokens", Json::array({a.queries, a.keys}));
       more.set("ms_kernels", parts.kernels);
       Json by_part = Json::object();
@@ -257,16 +259,17 @@ class AttentionBench {
     if (!titled_)
       fmt::print(
           "{:<14} {:<16} {:<5} {:<8} {:>8} {:>11} {:>11} {:>8} {:>8} {:>11} {:>9} {:>9} "
-          "{:>8} {:>8} {:>8}\n",
+          "{:>8} {:>8} {:>8} {:>8}\n",
           "method", "shape", "dtype", "dir", "sparsity", "ms", "ms_min", "GFLOP/s", "x dense",
-          "kernels ms", "saved MB", "extra MB", "1-cos", "rel_l1", "l1 dense");
+          "kernels ms", "saved MB", "extra MB", "1-cos", "rel_l1", "l1 grad", "l1 dense");
     titled_ = true;
     fmt::print(
         "{:<14} {:<16} {:<5} {:<8} {:>8.4f} {:>11.3f} {:>11.3f} {:>8.1f} {:>8} {:>11.3f} "
-        "{:>9.2f} {:>9.2f} {:>8.1e} {:>8.1e} {:>8.1e}\n",
+        "{:>9.2f} {:>9.2f} {:>8.1e} {:>8.1e} {:>8} {:>8.1e}\n",
         c.method, shape_text(shape), c.dtype, text(c.direction), sparsity, t.ms, t.ms_min,
         flops / t.ms / 1e6, gain, parts.kernels, static_cast<double>(memory.saved) / 1e6,
-        static_cast<double>(memory.scratch) / 1e6, 1 - a.cos, a.rel_l1, a.rel_l1_dense);
+        static_cast<double>(memory.scratch) / 1e6, 1 - a.cos, a.rel_l1,
+        c.direction == Direction::both ? fmt::format("{:.1e}", a.rel_l1_grad) : "", a.rel_l1_dense);
     std::string line;
     for (const auto& [part, ms] : parts.ms) line += fmt::format("  {} {:.3f}", part, ms);
     fmt::print("    ms by part:{}\n", line);

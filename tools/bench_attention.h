@@ -32,17 +32,18 @@ struct AttentionMemory {
 };
 
 struct AttentionAccuracy {
-  double cos = 1, rel_l1 = 0;  ///< against the method in float64 without low-bit products
+  double cos = 1, rel_l1 = 0;              ///< against the method in float64, no low-bit products
   double cos_dense = 1, rel_l1_dense = 0;  ///< against dense attention in float64
+  double cos_grad = 1, rel_l1_grad = 0;    ///< worst of dq, dk, dv against the method in float64
   int64_t queries = 0, keys = 0;           ///< of the one head that was compared
 };
 
 [[nodiscard]] Timing time_attention(const AttentionCase& c, Direction d, double seconds);
 [[nodiscard]] AttentionParts attention_parts(const AttentionCase& c, Direction d);
 [[nodiscard]] AttentionMemory attention_memory(const AttentionCase& c, Direction d);
-/// The forward pass of the first head, with up to 1024 queries and all keys (or as many keys as
-/// queries, where a method insists).
-[[nodiscard]] AttentionAccuracy attention_accuracy(const AttentionCase& c);
+/// Of the first head, with up to 1024 queries and all keys (or as many keys as queries, where a
+/// method insists); the gradients only for Direction::both.
+[[nodiscard]] AttentionAccuracy attention_accuracy(const AttentionCase& c, Direction d);
 /// Share of blocks without exact attention in this very case.
 [[nodiscard]] double measured_sparsity(const AttentionCase& c);
 

@@ -74,29 +74,62 @@ AttentionParams wide(AttentionParams p) {
   return p;
 }
 
-AttentionAccuracy compare(const AttentionCase& c, int64_t queries, int64_t keys) {
+struct Outcome {
+  Tensor o, dq, dk, dv;  // gradients only if dy is defined
+};
+Outcome outcome(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSpec& spec,
+                const AttentionParams& params, const Tensor& dy) {
+  if (!dy.defined()) {
+    const NoGrad guard;
+    return {attention(q, k, v, spec, params).o.value(), {}, {}, {}};
+  }
+  const Var vars[] = {Var::parameter(q), Var::parameter(k), Var::parameter(v)};
+  Tape tape;
+  const Var o = attention(vars[0], vars[1], vars[2], spec, params).o;
+  tape.backward(o, dy);
+  return {o.value(), vars[0].grad(), vars[1].grad(), vars[2].grad()};
+}
+
+AttentionAccuracy compare(const AttentionCase& c, Direction d, int64_t queries, int64_t keys) {
   const auto head = [&](const Tensor& t, int64_t n) {
     return t.slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, n).contiguous().to(c.dtype);
   };
   const Tensor q = head(c.q, queries), k = head(c.k, keys), v = head(c.v, keys);
   AttentionParams p = c.params;
-  const int64_t d = q.dim(3), tm = (queries + c.spec.block_q - 1) / c.spec.block_q,
+  const int64_t width = q.dim(3), tm = (queries + c.spec.block_q - 1) / c.spec.block_q,
                 tn = (keys + c.spec.block_k - 1) / c.spec.block_k;
   p.alpha = first_head(p.alpha);
   if (p.alpha.defined() && p.alpha.rank() == 2) p.alpha = Var(p.alpha.value().slice(1, 0, tm));
-  if (p.proj_l.defined()) p.proj_l = Var(p.proj_l.value().slice(0, 0, d).slice(1, 0, d));
+  if (p.proj_l.defined()) p.proj_l = Var(p.proj_l.value().slice(0, 0, width).slice(1, 0, width));
   if (p.mask.defined())
     p.mask = p.mask.slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, tm).slice(3, 0, tn);
-  const Tensor got = attention(q, k, v, c.spec, p).o.value();
+  Tensor dy;
+  if (d == Direction::both) {
+    dy = Tensor(q.shape(), DType::f32);
+    fill_normal(dy, RandomKey::derive(3, Purpose::test, 9));
+    dy = dy.to(c.dtype);
+  }
+  const Outcome got = outcome(q, k, v, c.spec, p, dy);
   // The reference gets the same operands, as they were rounded.
-  const Tensor q64 = q.to(DType::f64), k64 = k.to(DType::f64), v64 = v.to(DType::f64);
+  const auto exactly = [](const Tensor& t) { return t.defined() ? t.to(DType::f64) : t; };
   AttentionSpec exact = c.spec;
   exact.quant = {};
   if (exact.method == AttentionMethod::sage) exact.method = AttentionMethod::dense;
-  const Tensor own = attention(q64, k64, v64, exact, wide(p)).o.value();
-  const Tensor dense = attention(q64, k64, v64, {}).o.value();
-  const Difference a = difference(got, own), b = difference(got, dense);
-  return {a.cos, a.rel_l1, b.cos, b.rel_l1, queries, keys};
+  const Outcome own = outcome(exactly(q), exactly(k), exactly(v), exact, wide(p), exactly(dy));
+  const Outcome dense = outcome(exactly(q), exactly(k), exactly(v), {}, {}, {});
+  const Difference a = difference(got.o, own.o), b = difference(got.o, dense.o);
+  AttentionAccuracy r{.cos = a.cos,
+                      .rel_l1 = a.rel_l1,
+                      .cos_dense = b.cos,
+                      .rel_l1_dense = b.rel_l1,
+                      .queries = queries,
+                      .keys = keys};
+  for (const auto grad : {&Outcome::dq, &Outcome::dk, &Outcome::dv}) {
+    if (!dy.defined()) break;
+    const Difference g = difference(got.*grad, own.*grad);
+    r.cos_grad = std::min(r.cos_grad, g.cos), r.rel_l1_grad = std::max(r.rel_l1_grad, g.rel_l1);
+  }
+  return r;
 }
 
 }  // namespace
@@ -172,14 +205,13 @@ AttentionMemory attention_memory(const AttentionCase& c, Direction d) {
   return m;
 }
 
-AttentionAccuracy attention_accuracy(const AttentionCase& c) {
-  const NoGrad guard;
+AttentionAccuracy attention_accuracy(const AttentionCase& c, Direction d) {
   constexpr int64_t kQueries = 1024;
   const int64_t n = std::min(c.q.dim(2), kQueries);
   try {
-    return compare(c, n, c.k.dim(2));
+    return compare(c, d, n, c.k.dim(2));
   } catch (const ShapeError&) {  // the method wants as many keys as queries
-    return compare(c, n, std::min(c.k.dim(2), n));
+    return compare(c, d, n, std::min(c.k.dim(2), n));
   }
 }
 

@@ -166,7 +166,7 @@ class ModelBench {
       const auto call = [&] { (void)forward(net, s); };
       Result r{time_call(call, o_.seconds, 5), {}};
       r.a = dissect(net, call);
-      report(net, batch, "fwd", r, 1, {});
+      report(net, batch, "fwd", r, 1, Json::object());
       if (o_.sample_steps > 0) sample_time(net, batch);
     }
   }

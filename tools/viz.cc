@@ -153,7 +153,11 @@ void draw_layer(const VizOptions& o, const AttentionLayers& all, const Attention
       "{} x {} blocks of {} queries x {} keys, {:.1f} % sparse over all heads", r.rows, r.columns,
       (r.tokens_q + r.rows - 1) / r.rows, (r.tokens_k + r.columns - 1) / r.columns, 100 * sum);
   const std::string map = fmt::format("{}/block_{:02}_map.png", o.output, l.layer);
-  write_png(map, map_sheet(r, title, {line, "blue: exact attention; white: the other branch"}));
+  std::vector<std::string> lines{line, "blue: exact attention; white: none, or the linear branch"};
+  const int64_t context = r.tokens_k - all.grid * all.grid;
+  if (all.grid > 0 && context > 0)
+    lines.push_back(fmt::format("the first {} tokens are no image tokens", context));
+  write_png(map, map_sheet(r, title, lines));
   fmt::print("block {:>2}  {}: {}\n", l.layer, method, line);
   for (int64_t h = 0; h < r.heads; ++h)
     fmt::print("  head {:>2}  sparsity {:.4f}{}\n", h, r.sparsity(h),

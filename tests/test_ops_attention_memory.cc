@@ -1,0 +1,67 @@
+// What attention holds beyond its inputs, its outputs, their gradients and what the tape keeps:
+// linear in the number of tokens for every method that does not promise otherwise.
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "tenun/core/random.h"
+#include "tenun/ops/attention/attention.h"
+#include "tenun/tools/attention_inputs.h"
+#include "tenun/tools/bench_attention.h"
+
+using namespace tenun;
+using namespace tenun::tools;
+
+namespace {
+
+AttentionMemory memory_at(AttentionMethod method, int64_t n, Direction d, Quant quant = {}) {
+  const AttentionLayer l = random_layer(1, 2, n, 16, 1);
+  AttentionCase c{.spec = {}, .params = {}, .q = l.q, .k = l.k, .v = l.v};
+  c.spec.method = method;
+  c.spec.block_q = 32, c.spec.block_k = 32;
+  c.spec.topk_ratio = 4.0 * 32 / static_cast<double>(n);  // four blocks a row at any length
+  c.spec.quant = quant;
+  c.params = fill_params(c.spec, c.q, c.k, {}, 1);
+  return attention_memory(c, d);
+}
+
+// A block mask has N^2 / (block_q block_k) bytes a head: not a matrix of tokens, but seen in sums.
+int64_t mask_bytes(int64_t n) { return 2 * (n / 32) * (n / 32); }
+
+void check_linear(AttentionMethod method, Direction d, Quant quant = {}) {
+  constexpr int64_t kSmall = 1024, kLarge = 4096;
+  const std::string what(name(method));
+  INFO(what, d == Direction::both ? ", forward and backward" : ", forward");
+  const AttentionMemory small = memory_at(method, kSmall, d, quant),
+                        large = memory_at(method, kLarge, d, quant);
+  // Four times the tokens: four times the memory, the block masks (f32 at most) apart; a matrix of
+  // tokens would be 128 MiB.
+  const int64_t masks = 8 * mask_bytes(kLarge);
+  CHECK(large.scratch <= 5 * small.scratch + masks);
+  CHECK(large.saved <= 5 * small.saved + masks);
+  const int64_t tokens = 2 * kLarge * 16 * 4;  // bytes of q
+  CHECK(large.scratch <= 16 * tokens + masks);
+  CHECK(large.saved <= 8 * tokens + masks);
+}
+
+}  // namespace
+
+TEST_SUITE("ops_attention_memory") {
+  TEST_CASE("memory grows with the tokens, not with their square") {
+    for (const AttentionMethod m : available_attention_methods()) {
+      if (m == AttentionMethod::pixelgen_sla2 || m == AttentionMethod::automatic) continue;
+      check_linear(m, Direction::forward);
+      check_linear(m, Direction::both);
+    }
+    check_linear(AttentionMethod::sla2, Direction::both, {LowBit::int8, LowBit::int8});
+  }
+
+  TEST_CASE("the measurement sees a matrix of tokens") {
+    // pixelgen_sla2 holds one: the test above would notice another.
+    const AttentionMemory small =
+                              memory_at(AttentionMethod::pixelgen_sla2, 256, Direction::forward),
+                          large =
+                              memory_at(AttentionMethod::pixelgen_sla2, 1024, Direction::forward);
+    CHECK(large.scratch > 8 * small.scratch);
+  }
+}
