@@ -47,8 +47,7 @@ Json spec_json(const AttentionSpec& s) {
                        {"iters", s.iters}});
 }
 
-AttentionSpec spec_of(const Json& j) {
-  AttentionSpec s;
+AttentionSpec spec_of(const Json& j, AttentionSpec s) {
   const auto integer = [&](const char* key, int64_t& v) {
     if (const Json* p = j.find(key)) v = p->as_int();
   };
@@ -139,7 +138,7 @@ AttentionLayers load_layers(const std::string& path) {
     for (const Learned& p : kLearned)
       if (const Tensor* t = f.find(prefix + p.name)) l.params.*p.at = Var(t->to(DType::f32));
     const auto spec = f.metadata.find(prefix == "in." ? "attrs" : prefix + "spec");
-    if (spec != f.metadata.end()) l.spec = spec_of(Json::parse(spec->second, path));
+    if (spec != f.metadata.end()) l.spec = spec_of(Json::parse(spec->second, path), l.spec);
     all.layers.push_back(std::move(l));
     return true;
   };

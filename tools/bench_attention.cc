@@ -129,10 +129,6 @@ class AttentionBench {
           if (!given) c.spec.block_q = o_.block_q, c.spec.block_k = o_.block_k;
           c.spec.mode = RouterMode::hard;
           c.spec.quant = d == "int8" ? Quant{LowBit::int8, pv_} : Quant{};
-          if (m == AttentionMethod::pixelgen_sla2 && too_large(c)) {
-            logging::info("{}: holds N x N in its reference form, passed over", what);
-            continue;
-          }
           try {
             c.params = fill_params(c.spec, c.q, c.k, layer.params, seed);
             rows(c, d, s);
@@ -176,11 +172,6 @@ class AttentionBench {
   }
 
  private:
-  static bool too_large(const AttentionCase& c) {
-    constexpr double kMost = 2e9;
-    return 4.0 * static_cast<double>(c.q.numel() / c.q.dim(3)) * static_cast<double>(c.k.dim(2)) >
-           kMost;
-  }
   std::vector<double> lengths() const {
     std::set<double> n;
     for (const auto& [curve, points] : curves_)

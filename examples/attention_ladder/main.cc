@@ -12,7 +12,7 @@
 #include <new>
 #include <random>
 
-#include "ladder.h"
+#include "tenun/examples/attention_ladder/ladder.h"
 
 namespace {
 
