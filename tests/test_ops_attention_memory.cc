@@ -20,10 +20,10 @@ AttentionMemory memory_at(AttentionMethod method, int64_t n, Direction d, Quant 
   AttentionCase c{.spec = {}, .params = {}, .q = l.q, .k = l.k, .v = l.v};
   c.spec.method = method;
   c.spec.block_q = c.spec.block_k = c.spec.compression = block;
-  c.spec.topk_ratio =
-      4.0 * static_cast<double>(block) / static_cast<double>(n);  // four blocks a row at any length
+  // Four blocks a row at any length.
+  set_sparsity(c.spec, 1 - 4.0 * static_cast<double>(block) / static_cast<double>(n), n);
   c.spec.quant = quant;
-  c.params = fill_params(c.spec, c.q, c.k, {}, 1);
+  c.params = fill_params(c.spec, c.q, {}, 1);
   return attention_memory(c, d);
 }
 

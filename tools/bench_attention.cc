@@ -125,12 +125,12 @@ class AttentionBench {
                           .v = layer.v,
                           .dtype = d == "int8" ? DType::f32 : dtype_from_name(d)};
           c.spec.method = m;
-          if (has_sparsity(m)) c.spec.topk_ratio = 1 - s;
           if (!given) c.spec.block_q = o_.block_q, c.spec.block_k = o_.block_k;
+          if (has_sparsity(m)) set_sparsity(c.spec, s, c.k.dim(2));
           c.spec.mode = RouterMode::hard;
           c.spec.quant = d == "int8" ? Quant{LowBit::int8, pv_} : Quant{};
           try {
-            c.params = fill_params(c.spec, c.q, c.k, layer.params, seed);
+            c.params = fill_params(c.spec, c.q, layer.params, seed);
             rows(c, d, s);
           } catch (const Error& e) {
             logging::warn("{}: {}", what, e.what());

@@ -25,8 +25,8 @@ struct Ready {
       return d == Direction::both ? Var::parameter(x) : Var(x);
     };
     q = make(c.q), k = make(c.k), v = make(c.v);
-    for (Var* p : {&params.router_q, &params.router_k, &params.alpha, &params.proj_l})
-      if (p->defined() && d == Direction::both) *p = Var::parameter(p->value());
+    for (const Learned& l : kLearned)
+      if (Var& p = params.*l.at; p.defined() && d == Direction::both) p = Var::parameter(p.value());
     if (d == Direction::both) {
       dy = Tensor(c.q.shape(), DType::f32);
       fill_normal(dy, RandomKey::derive(3, Purpose::test, 9));
@@ -35,8 +35,9 @@ struct Ready {
   }
   [[nodiscard]] AttentionOutput forward() const { return attention(q, k, v, spec, params); }
   void zero_grad() {
-    for (Var* p : {&q, &k, &v, &params.router_q, &params.router_k, &params.alpha, &params.proj_l})
-      if (p->defined()) p->zero_grad();
+    for (Var* x : {&q, &k, &v}) x->zero_grad();
+    for (const Learned& l : kLearned)
+      if (Var& p = params.*l.at; p.defined()) p.zero_grad();
   }
   void both() {
     zero_grad();
@@ -69,8 +70,8 @@ Difference difference(const Tensor& got, const Tensor& want) {
 Var first_head(const Var& v) { return v.defined() ? Var(v.value().slice(0, 0, 1)) : v; }
 
 AttentionParams wide(AttentionParams p) {
-  for (Var* v : {&p.router_q, &p.router_k, &p.alpha, &p.proj_l})
-    if (v->defined()) *v = Var(v->value().to(DType::f64));
+  for (const Learned& l : kLearned)
+    if (Var& v = p.*l.at; v.defined()) v = Var(v.value().to(DType::f64));
   return p;
 }
 
@@ -100,6 +101,8 @@ AttentionAccuracy compare(const AttentionCase& c, Direction d, int64_t queries, 
                 tn = (keys + c.spec.block_k - 1) / c.spec.block_k;
   p.alpha = first_head(p.alpha);
   if (p.alpha.defined() && p.alpha.rank() == 2) p.alpha = Var(p.alpha.value().slice(1, 0, tm));
+  if (p.gate_c.defined())
+    p.gate_c = Var(p.gate_c.value().slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, queries));
   if (p.proj_l.defined()) p.proj_l = Var(p.proj_l.value().slice(0, 0, width).slice(1, 0, width));
   if (p.mask.defined())
     p.mask = p.mask.slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, tm).slice(3, 0, tn);
@@ -144,8 +147,8 @@ bool has_sparsity(AttentionMethod m) {
 }
 
 bool has_low_bit(AttentionMethod m) {
-  return m == AttentionMethod::sage || m == AttentionMethod::sla2 ||
-         m == AttentionMethod::pixelgen_sla2;
+  return m == AttentionMethod::sage || m == AttentionMethod::sla2 || m == AttentionMethod::sla ||
+         m == AttentionMethod::vsa || m == AttentionMethod::sparge;
 }
 
 bool is_branch(const std::string& section) {
@@ -198,8 +201,11 @@ AttentionMemory attention_memory(const AttentionCase& c, Direction d) {
   reset();
   tape.backward(out.o, r.dy);
   int64_t grads = 0;
-  for (const Var* p : {&r.q, &r.k, &r.v, &r.params.alpha, &r.params.proj_l})
-    if (p->defined() && p->grad().defined()) grads += static_cast<int64_t>(p->grad().nbytes());
+  const auto count = [&](const Var& x) {
+    if (x.defined() && x.grad().defined()) grads += static_cast<int64_t>(x.grad().nbytes());
+  };
+  count(r.q), count(r.k), count(r.v);
+  for (const Learned& l : kLearned) count(r.params.*l.at);
   m.peak = std::max(forward_peak, peak());
   m.scratch = std::max(forward_peak - between, peak() - between - grads);
   return m;

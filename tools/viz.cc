@@ -42,7 +42,7 @@ Routing route(const AttentionLayer& l) {
   spec.quant = {};
   const Tensor q = l.q.slice(0, 0, 1), k = l.k.slice(0, 0, 1),
                v = l.v.defined() ? l.v.slice(0, 0, 1) : k;
-  const AttentionParams params = fill_params(spec, q, k, l.params, 1);
+  const AttentionParams params = fill_params(spec, q, l.params, 1);
   const Tensor mask = attention(q, k, v, spec, params).mask;
   Routing r{.heads = q.dim(1), .weight = {}, .exact = {}};
   if (!mask.defined()) return r;
@@ -131,9 +131,9 @@ void apply_flags(const VizOptions& o, AttentionLayers& all) {
         fail<UsageError>("--method", "{}", e.what());
       }
     }
-    if (o.sparsity >= 0) l.spec.topk_ratio = 1 - o.sparsity;
     if (o.block_q > 0) l.spec.block_q = o.block_q;
     if (o.block_k > 0) l.spec.block_k = o.block_k;
+    if (o.sparsity >= 0) set_sparsity(l.spec, o.sparsity, l.k.dim(2));
   }
   if (o.grid > 0) all.grid = o.grid;
   if (o.tile > 0) all.tile = o.tile;
