@@ -26,7 +26,7 @@ struct AttentionParts {
 };
 
 struct AttentionMemory {
-  int64_t saved = 0;    ///< bytes kept between forward and backward, the output not counted
+  int64_t saved = 0;    ///< bytes kept for the backward pass, inputs and output not counted
   int64_t scratch = 0;  ///< the most beyond inputs, outputs, gradients and what is saved
   int64_t peak = 0;     ///< the most bytes in use by all tensors
 };
