@@ -4,9 +4,9 @@
 #include <filesystem>
 #include <string>
 
-#include "jit_util.h"
 #include "tenun/autograd/tape.h"
 #include "tenun/core/io/safetensors.h"
+#include "tenun/tests/jit_util.h"
 #include "tenun/tools/attention_inputs.h"
 #include "tenun/tools/bench_attention.h"
 #include "tenun/tools/panels.h"
@@ -101,9 +101,9 @@ TEST_SUITE("tools_attention") {
   TEST_CASE("accuracy and parts of a case are those of the operator") {
     const AttentionLayer l = random_layer(1, 2, 96, 16, 4);
     AttentionCase c{.spec = {}, .params = {}, .q = l.q, .k = l.k, .v = l.v};
-    CHECK(c.dense_flops(Direction::forward) == 4.0 * 2 * 96 * 96 * 16);
-    CHECK(c.dense_flops(Direction::both) == 3.5 * 4.0 * 2 * 96 * 96 * 16);
-    const AttentionAccuracy dense = attention_accuracy(c, Direction::both);
+    CHECK(c.dense_flops(Passes::forward) == 4.0 * 2 * 96 * 96 * 16);
+    CHECK(c.dense_flops(Passes::both) == 3.5 * 4.0 * 2 * 96 * 96 * 16);
+    const AttentionAccuracy dense = attention_accuracy(c, Passes::both);
     CHECK(dense.rel_l1 > 0);
     CHECK(dense.rel_l1 < 1e-5);
     CHECK(dense.rel_l1_dense == dense.rel_l1);
@@ -111,10 +111,10 @@ TEST_SUITE("tools_attention") {
     CHECK(dense.rel_l1_grad < 1e-5);
     c.spec.method = AttentionMethod::sage;
     c.spec.quant = {LowBit::int8, LowBit::int8};
-    const AttentionAccuracy low = attention_accuracy(c, Direction::forward);
+    const AttentionAccuracy low = attention_accuracy(c, Passes::forward);
     CHECK(low.rel_l1 > 1e-3);  // the rounding shows
     CHECK(low.rel_l1 < 0.1);
-    const AttentionParts parts = attention_parts(c, Direction::both);
+    const AttentionParts parts = attention_parts(c, Passes::both);
     double sum = 0;
     for (const auto& [part, ms] : parts.ms) sum += ms;
     CHECK(parts.kernels > 0);

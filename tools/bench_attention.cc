@@ -23,12 +23,12 @@ struct Curve {
   std::string method, dtype;
   double sparsity = 0;  // as asked for
   int64_t dim = 0, batch = 1;
-  Direction direction = Direction::forward;
+  Passes direction = Passes::forward;
   auto operator<=>(const Curve&) const = default;
 };
 using Curves = std::map<Curve, std::vector<Point>>;
 
-const char* text(Direction d) { return d == Direction::both ? "fwd+bwd" : "fwd"; }
+const char* text(Passes d) { return d == Passes::both ? "fwd+bwd" : "fwd"; }
 
 std::string label(const Curve& c) {
   std::string s = c.method;
@@ -72,14 +72,14 @@ std::vector<std::string> words(const std::string& text) {
   return list;
 }
 
-std::vector<Direction> directions_of(const BenchOptions& o) {
-  std::vector<Direction> list;
+std::vector<Passes> directions_of(const BenchOptions& o) {
+  std::vector<Passes> list;
   for (const std::string& d : o.directions) {
     check<UsageError>(d == "fwd" || d == "fwd+bwd", "--direction",
                       "takes fwd and fwd+bwd, got '{}'", d);
-    list.push_back(d == "fwd" ? Direction::forward : Direction::both);
+    list.push_back(d == "fwd" ? Passes::forward : Passes::both);
   }
-  return list.empty() ? std::vector<Direction>{Direction::forward, Direction::both} : list;
+  return list.empty() ? std::vector<Passes>{Passes::forward, Passes::both} : list;
 }
 
 LowBit low_bit(const std::string& text) {
@@ -151,8 +151,8 @@ class AttentionBench {
 
   void draw(const std::string& path, const std::string& title) const {
     std::vector<SvgPanel> panels;
-    for (const Direction d : directions_) {
-      SvgPanel p{.title = d == Direction::both ? "forward and backward" : "forward",
+    for (const Passes d : directions_) {
+      SvgPanel p{.title = d == Passes::both ? "forward and backward" : "forward",
                  .x_label = "tokens",
                  .y_label = "ms (least)",
                  .x_ticks = lengths()};
@@ -199,10 +199,10 @@ class AttentionBench {
   void rows(const AttentionCase& c, const std::string& dtype, double wanted) {
     const double sparsity = measured_sparsity(c);
     const bool backward =
-        std::find(directions_.begin(), directions_.end(), Direction::both) != directions_.end();
-    const Direction most = backward ? Direction::both : Direction::forward;
+        std::find(directions_.begin(), directions_.end(), Passes::both) != directions_.end();
+    const Passes most = backward ? Passes::both : Passes::forward;
     const AttentionAccuracy a = attention_accuracy(c, most);
-    for (const Direction d : directions_) {
+    for (const Passes d : directions_) {
       const Timing t = time_attention(c, d, o_.seconds);
       const AttentionParts parts = attention_parts(c, d);
       const AttentionMemory memory = attention_memory(c, d);
@@ -214,7 +214,7 @@ class AttentionBench {
       more.set("block_q", c.spec.block_q).set("block_k", c.spec.block_k);
       more.set("cos", a.cos).set("rel_l1", a.rel_l1);
       more.set("cos_dense", a.cos_dense).set("rel_l1_dense", a.rel_l1_dense);
-      if (d == Direction::both) more.set("cos_grad", a.cos_grad).set("rel_l1_grad", a.rel_l1_grad);
+      if (d == Passes::both) more.set("cos_grad", a.cos_grad).set("rel_l1_grad", a.rel_l1_grad);
       more.set("accuracy_tokens", Json::array({a.queries, a.keys}));
       more.set("ms_kernels", parts.kernels);
       Json by_part = Json::object();
@@ -230,8 +230,7 @@ class AttentionBench {
             const double times = p.ms / t.ms_min;
             more.set("speedup", times);
             gain = fmt::format("{:.2f}x", times);
-            if (c.spec.method == AttentionMethod::sla2 && d == Direction::forward &&
-                dtype != "int8")
+            if (c.spec.method == AttentionMethod::sla2 && d == Passes::forward && dtype != "int8")
               more.set("share_of_bound",
                        times / sparse_linear_bound(1 - sparsity, n, static_cast<double>(c.q.dim(3)),
                                                    static_cast<double>(c.spec.block_q),
@@ -260,7 +259,7 @@ class AttentionBench {
         c.method, shape_text(shape), c.dtype, text(c.direction), sparsity, t.ms, t.ms_min,
         flops / t.ms / 1e6, gain, parts.kernels, static_cast<double>(memory.saved) / 1e6,
         static_cast<double>(memory.scratch) / 1e6, 1 - a.cos, a.rel_l1,
-        c.direction == Direction::both ? fmt::format("{:.1e}", a.rel_l1_grad) : "", a.rel_l1_dense);
+        c.direction == Passes::both ? fmt::format("{:.1e}", a.rel_l1_grad) : "", a.rel_l1_dense);
     std::string line;
     for (const auto& [part, ms] : parts.ms) line += fmt::format("  {} {:.3f}", part, ms);
     fmt::print("    ms by part:{}\n", line);
@@ -270,7 +269,7 @@ class AttentionBench {
   const BenchOptions& o_;
   Report& report_;
   std::vector<AttentionMethod> methods_;
-  std::vector<Direction> directions_;
+  std::vector<Passes> directions_;
   std::vector<std::string> dtypes_;
   LowBit pv_;
   Curves curves_;

@@ -9,7 +9,7 @@
 
 namespace tenun::tools {
 
-enum class Direction : uint8_t { forward, both };
+enum class Passes : uint8_t { forward, both };
 
 /// What is measured: the operator with these operands, in this dtype.
 struct AttentionCase {
@@ -17,7 +17,7 @@ struct AttentionCase {
   AttentionParams params;
   Tensor q, k, v;  ///< f32; converted to `dtype` before the clock starts
   DType dtype = DType::f32;
-  [[nodiscard]] double dense_flops(Direction d) const;  ///< 4 B H Nq Nk D; with backward 3.5 times
+  [[nodiscard]] double dense_flops(Passes d) const;  ///< 4 B H Nq Nk D; with backward 3.5 times
 };
 
 struct AttentionParts {
@@ -38,12 +38,12 @@ struct AttentionAccuracy {
   int64_t queries = 0, keys = 0;           ///< of the one head that was compared
 };
 
-[[nodiscard]] Timing time_attention(const AttentionCase& c, Direction d, double seconds);
-[[nodiscard]] AttentionParts attention_parts(const AttentionCase& c, Direction d);
-[[nodiscard]] AttentionMemory attention_memory(const AttentionCase& c, Direction d);
+[[nodiscard]] Timing time_attention(const AttentionCase& c, Passes d, double seconds);
+[[nodiscard]] AttentionParts attention_parts(const AttentionCase& c, Passes d);
+[[nodiscard]] AttentionMemory attention_memory(const AttentionCase& c, Passes d);
 /// Of the first head, with up to 1024 queries and all keys (or as many keys as queries, where a
-/// method insists); the gradients only for Direction::both.
-[[nodiscard]] AttentionAccuracy attention_accuracy(const AttentionCase& c, Direction d);
+/// method insists); the gradients only for Passes::both.
+[[nodiscard]] AttentionAccuracy attention_accuracy(const AttentionCase& c, Passes d);
 /// Share of blocks without exact attention in this very case.
 [[nodiscard]] double measured_sparsity(const AttentionCase& c);
 

@@ -19,15 +19,15 @@ struct Ready {
   AttentionParams params;
   Tensor dy;
 
-  Ready(const AttentionCase& c, Direction d) : spec(c.spec), params(c.params) {
+  Ready(const AttentionCase& c, Passes d) : spec(c.spec), params(c.params) {
     const auto make = [&](const Tensor& t) {
       const Tensor x = t.to(c.dtype);
-      return d == Direction::both ? Var::parameter(x) : Var(x);
+      return d == Passes::both ? Var::parameter(x) : Var(x);
     };
     q = make(c.q), k = make(c.k), v = make(c.v);
     for (const Learned& l : kLearned)
-      if (Var& p = params.*l.at; p.defined() && d == Direction::both) p = Var::parameter(p.value());
-    if (d == Direction::both) {
+      if (Var& p = params.*l.at; p.defined() && d == Passes::both) p = Var::parameter(p.value());
+    if (d == Passes::both) {
       dy = Tensor(c.q.shape(), DType::f32);
       fill_normal(dy, RandomKey::derive(3, Purpose::test, 9));
       dy = dy.to(c.dtype);
@@ -47,8 +47,8 @@ struct Ready {
   }
 };
 
-void run(Ready& r, Direction d) {
-  if (d == Direction::both) return r.both();
+void run(Ready& r, Passes d) {
+  if (d == Passes::both) return r.both();
   const NoGrad guard;
   (void)r.forward();
 }
@@ -91,7 +91,7 @@ Outcome outcome(const Tensor& q, const Tensor& k, const Tensor& v, const Attenti
   return {o.value(), vars[0].grad(), vars[1].grad(), vars[2].grad()};
 }
 
-AttentionAccuracy compare(const AttentionCase& c, Direction d, int64_t queries, int64_t keys) {
+AttentionAccuracy compare(const AttentionCase& c, Passes d, int64_t queries, int64_t keys) {
   const auto head = [&](const Tensor& t, int64_t n) {
     return t.slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, n).contiguous().to(c.dtype);
   };
@@ -107,7 +107,7 @@ AttentionAccuracy compare(const AttentionCase& c, Direction d, int64_t queries, 
   if (p.mask.defined())
     p.mask = p.mask.slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, tm).slice(3, 0, tn);
   Tensor dy;
-  if (d == Direction::both) {
+  if (d == Passes::both) {
     dy = Tensor(q.shape(), DType::f32);
     fill_normal(dy, RandomKey::derive(3, Purpose::test, 9));
     dy = dy.to(c.dtype);
@@ -137,9 +137,9 @@ AttentionAccuracy compare(const AttentionCase& c, Direction d, int64_t queries, 
 
 }  // namespace
 
-double AttentionCase::dense_flops(Direction d) const {
+double AttentionCase::dense_flops(Passes d) const {
   const double forward = 4.0 * static_cast<double>(q.numel()) * static_cast<double>(k.dim(2));
-  return d == Direction::both ? 3.5 * forward : forward;
+  return d == Passes::both ? 3.5 * forward : forward;
 }
 
 bool has_sparsity(AttentionMethod m) {
@@ -155,12 +155,12 @@ bool is_branch(const std::string& section) {
   return section.starts_with("flash attention") || section.starts_with("linear attention");
 }
 
-Timing time_attention(const AttentionCase& c, Direction d, double seconds) {
+Timing time_attention(const AttentionCase& c, Passes d, double seconds) {
   Ready r(c, d);
   return time_call([&] { run(r, d); }, seconds);
 }
 
-AttentionParts attention_parts(const AttentionCase& c, Direction d) {
+AttentionParts attention_parts(const AttentionCase& c, Passes d) {
   Ready r(c, d);
   run(r, d);  // so that memory is warm
   AttentionParts parts;
@@ -180,7 +180,7 @@ AttentionParts attention_parts(const AttentionCase& c, Direction d) {
   return parts;
 }
 
-AttentionMemory attention_memory(const AttentionCase& c, Direction d) {
+AttentionMemory attention_memory(const AttentionCase& c, Passes d) {
   Ready r(c, d);
   const auto live = [] { return static_cast<int64_t>(memory_stats().live); };
   const auto peak = [] { return static_cast<int64_t>(memory_stats().peak); };
@@ -188,7 +188,7 @@ AttentionMemory attention_memory(const AttentionCase& c, Direction d) {
   const int64_t before = live();
   reset();
   AttentionMemory m;
-  if (d == Direction::forward) {
+  if (d == Passes::forward) {
     const NoGrad guard;
     const AttentionOutput out = r.forward();
     m.peak = peak(), m.scratch = peak() - live();
@@ -211,7 +211,7 @@ AttentionMemory attention_memory(const AttentionCase& c, Direction d) {
   return m;
 }
 
-AttentionAccuracy attention_accuracy(const AttentionCase& c, Direction d) {
+AttentionAccuracy attention_accuracy(const AttentionCase& c, Passes d) {
   constexpr int64_t kQueries = 1024;
   const int64_t n = std::min(c.q.dim(2), kQueries);
   try {
@@ -223,7 +223,7 @@ AttentionAccuracy attention_accuracy(const AttentionCase& c, Direction d) {
 
 double measured_sparsity(const AttentionCase& c) {
   const NoGrad guard;
-  return 1 - Ready(c, Direction::forward).forward().stats.density;
+  return 1 - Ready(c, Passes::forward).forward().stats.density;
 }
 
 }  // namespace tenun::tools
