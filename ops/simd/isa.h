@@ -35,5 +35,11 @@ template <class Kernels>
 
 struct ProductKernels;  // ops/simd/product_kernels.h
 [[nodiscard]] const ProductKernels& product_kernels(Isa isa = active_isa());
+struct FlashKernels;  // ops/attention/kernels/kernels.h
+[[nodiscard]] const FlashKernels& flash_kernels(Isa isa = active_isa());
+struct FlashBackwardKernels;
+[[nodiscard]] const FlashBackwardKernels& flash_backward_kernels(Isa isa = active_isa());
+struct PackKernels;
+[[nodiscard]] const PackKernels& pack_kernels(Isa isa = active_isa());
 
 }  // namespace tenun::simd
