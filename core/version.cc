@@ -44,6 +44,10 @@ std::string cpu_features() {
   add(__builtin_cpu_supports("fma"), "fma");
   add(has_f16c(), "f16c");
   add(__builtin_cpu_supports("avx512f"), "avx512f");
+  add(__builtin_cpu_supports("avx512bw"), "avx512bw");
+  add(__builtin_cpu_supports("avx512cd"), "avx512cd");
+  add(__builtin_cpu_supports("avx512dq"), "avx512dq");
+  add(__builtin_cpu_supports("avx512vl"), "avx512vl");
   add(__builtin_cpu_supports("avx512vnni"), "avx512vnni");
   add(has_avx512_bf16(), "avx512bf16");
 #endif

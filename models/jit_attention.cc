@@ -137,6 +137,7 @@ JiTAttention::Out JiTAttention::operator()(const Var& h, int64_t prefix,
   }
   AttentionOutput a = attention(q, k, v, s, params);
   density_ = a.stats.density;
+  if (observe) observe({q, k, v, s, params, a});
   Var y = proj_(reshape(permute(a.o, {0, 2, 1, 3}), {b, n, c}));
   if (key != nullptr && proj_drop_ > 0)
     y = dropout(y, proj_drop_, RandomKey::derive(key->key, Purpose::dropout, 3));

@@ -4,6 +4,7 @@
 #include "tenun/core/cpu_features.h"
 #include "tenun/core/parallel.h"
 #include "tenun/core/version.h"
+#include "tenun/ops/simd/isa.h"
 #include "tenun/tools/commands.h"
 #include "tenun/tools/table.h"
 
@@ -27,7 +28,8 @@ bool runs(const OpDef& d, DType dtype, Device device) {
 }  // namespace
 
 int devices_command() {
-  fmt::print("tenun {}\n\ncpu: {} threads; {}\n", version(), num_threads(), cpu_features());
+  fmt::print("tenun {}\n\ncpu: {} threads; {}; kernels: {}\n", version(), num_threads(),
+             cpu_features(), simd::name(simd::active_isa()));
   fmt::print("cuda: {}\n\n", has_device(DeviceType::cuda) ? "available" : cuda_status());
   const DType types[] = {DType::f32, DType::f64, DType::bf16, DType::f16};
   fmt::print("{:<26}", "op");

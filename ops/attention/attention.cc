@@ -1,6 +1,7 @@
 #include "tenun/ops/attention/attention.h"
 
 #include "tenun/core/check.h"
+#include "tenun/core/profile.h"
 #include "tenun/ops/attention/methods.h"
 
 namespace tenun {
@@ -26,6 +27,7 @@ AttentionOutput attention(const Var& q, const Var& k, const Var& v, const Attent
                           const AttentionParams& params) {
   const bool scaled =
       spec.method == AttentionMethod::dense || spec.method == AttentionMethod::sparse;
+  const Section section("attention");
   check(spec.dropout == 0 || spec.method == AttentionMethod::dense, "attention",
         "only method dense has dropout of the probabilities, not {}", name(spec.method));
   check(!spec.scale || scaled, "attention",
