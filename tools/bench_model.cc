@@ -76,7 +76,11 @@ void bench_model(const Common& common, const BenchOptions& o, Report& report) {
   const Timing t = time_call(
       [&] {
         Tape tape;
-        const Var loss = flow_matching_loss(forward(), s.x, s.x_t, s.t, {});
+        Var loss;
+        {
+          const Autocast guard(low);  // as in training, the loss is part of the mixed precision
+          loss = flow_matching_loss(forward(), s.x, s.x_t, s.t, {});
+        }
         tape.backward(loss);
         optimizer.step();
         optimizer.zero_grad();
