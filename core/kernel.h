@@ -1,12 +1,13 @@
 // A kernel slot: one typed function pointer for each type of device. The CPU function is the
 // constructor argument (a constant expression, so there is no question of static order); a backend
 // fills its own in one explicit list (cuda/register.cc). A missing kernel is an error that names
-// it.
+// it. A call is a section of a Profile (core/profile.h) under the kernel's name.
 //
 //   constinit Kernel<void(Tensor&, const Tensor&)> kernel::softmax{"softmax", softmax_cpu};
 //   kernel::softmax(x.device(), y, x);
 #pragma once
 #include "tenun/core/device.h"
+#include "tenun/core/profile.h"
 
 namespace tenun {
 
@@ -26,6 +27,7 @@ class Kernel<R(A...)> {
     const Function f = functions_[static_cast<int>(device.type)];
     if (f == nullptr) [[unlikely]]
       detail::throw_no_kernel(name_, device);
+    const Section section(name_);
     return f(static_cast<A>(a)...);
   }
   void set(DeviceType type, Function f) { functions_[static_cast<int>(type)] = f; }

@@ -12,21 +12,32 @@
 
 namespace tenun::math {
 
-/// e^x; 0 below -87.34 (no denormals), infinity above 88.72.
-TENUN_HD inline float exp(float x) {
-  const float c = x < -87.33654f ? -87.33654f : x > 88.72283f ? 88.72283f : x;
+/// e^x = 2^n (1 + p) with an integer n and |log(1 + p)| <= log(2) / 2: what exp, expm1 and
+/// exp_in_range have in common. `bits` are those of n + 1.5 * 2^23: n is in the low ones.
+struct ExpParts {
+  float p;
+  uint32_t bits;
+};
+TENUN_HD inline ExpParts exp_parts(float x) {
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
-  const float shifted = c * 1.44269504f + 12582912.0f;
+  const float shifted = x * 1.44269504f + 12582912.0f;
   const float n = shifted - 12582912.0f;
-  const float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float q = 0.0013942162f;
   q = q * r + 0.008363778f;
   q = q * r + 0.041666362f;
   q = q * r + 0.16666573f;
   q = q * r + 0.5f;
-  const float y = q * (r * r) + r + 1.0f;
+  return {q * (r * r) + r, std::bit_cast<uint32_t>(shifted)};
+}
+
+/// e^x; 0 below -87.34 (no denormals), infinity above 88.72.
+TENUN_HD inline float exp(float x) {
+  const float c = x < -87.33654f ? -87.33654f : x > 88.72283f ? 88.72283f : x;
+  const auto [p, bits] = exp_parts(c);
+  const float y = p + 1.0f;
   // 2^n in two factors, so that n = 128 does not overflow on the way.
-  const auto k = std::bit_cast<int32_t>(shifted) - 0x4b400000;
+  const auto k = static_cast<int32_t>(bits) - 0x4b400000;
   const auto half = k >> 1;
   const float a = std::bit_cast<float>((half + 127) << 23),
               b = std::bit_cast<float>((k - half + 127) << 23);
@@ -38,16 +49,8 @@ TENUN_HD inline double exp(double x) { return std::exp(x); }
 /// e^x - 1, without cancellation at small x; -1 below -87.34, infinity above 88.72.
 TENUN_HD inline float expm1(float x) {
   const float c = x < -87.33654f ? -87.33654f : x > 88.72283f ? 88.72283f : x;
-  const float shifted = c * 1.44269504f + 12582912.0f;
-  const float n = shifted - 12582912.0f;
-  const float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
-  float q = 0.0013942162f;
-  q = q * r + 0.008363778f;
-  q = q * r + 0.041666362f;
-  q = q * r + 0.16666573f;
-  q = q * r + 0.5f;
-  const float p = q * (r * r) + r;  // e^r - 1; the result is 2^n p + (2^n - 1), both halved
-  const auto k = std::bit_cast<int32_t>(shifted) - 0x4b400000;
+  const auto [p, bits] = exp_parts(c);  // the result is 2^n p + (2^n - 1), both halved
+  const auto k = static_cast<int32_t>(bits) - 0x4b400000;
   const float half = std::bit_cast<float>((k + 126) << 23);
   const float y = 2.0f * (half * p + (half - 0.5f));
   return x > 88.72283f ? __builtin_inff() : x < -87.33654f ? -1.0f : x == x ? y : x;
@@ -97,16 +100,8 @@ TENUN_HD inline void sincos_turns(float u, float& s, float& c) {
 /// e^x for -87.33 <= x <= 89 without the care that exp takes at the ends (three quarters of its
 /// time): infinity from 88.38 on, anything outside the range.
 TENUN_HD inline float exp_in_range(float x) {
-  const float shifted = x * 1.44269504f + 12582912.0f;
-  const float n = shifted - 12582912.0f;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float q = 0.0013942162f;
-  q = q * r + 0.008363778f;
-  q = q * r + 0.041666362f;
-  q = q * r + 0.16666573f;
-  q = q * r + 0.5f;
-  const float y = q * (r * r) + r + 1.0f;
-  return y * std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u);
+  const auto [p, bits] = exp_parts(x);
+  return (p + 1.0f) * std::bit_cast<float>((bits << 23) + 0x3f800000u);
 }
 /// e^x for x <= 0 with the bits of exp.
 TENUN_HD inline float exp_below_zero(float x) {

@@ -21,6 +21,15 @@
 
 namespace tenun {
 
+/// What an observer of a block's attention sees: the operands as the method got them (after norms
+/// and rotation; in-context tokens first), and what it gave.
+struct JiTAttentionCall {
+  const Var &q, &k, &v;
+  const AttentionSpec& spec;
+  const AttentionParams& params;
+  const AttentionOutput& out;
+};
+
 /// The attention of one block: its parameters, and the state that schedules and users change.
 class JiTAttention {
  public:
@@ -35,6 +44,7 @@ class JiTAttention {
   AttentionOptions
       options;       ///< mode, topk_ratio, tau, soft_iters, aux_weight may change between steps
   bool qat = false;  ///< low-bit forward on or off
+  std::function<void(const JiTAttentionCall&)> observe;  ///< called after each forward pass
   [[nodiscard]] bool is_sla2() const {
     return options.method == "sla2" || options.method == "pixelgen_sla2";
   }

@@ -95,7 +95,7 @@ JiTAttention::Out JiTAttention::operator()(const Var& h, int64_t prefix,
   Var q, k, v;                 // [B,H,N,D]
   AttentionSpec s = spec(prefix);
   AttentionParams params{
-      .router_q = router_q_, .router_k = router_k_, .alpha = alpha_, .proj_l = proj_l_, .mask = {}};
+      .router_q = router_q_, .router_k = router_k_, .alpha = alpha_, .proj_l = proj_l_};
   if (q_norm_bias_.defined()) {  // pixelgen_sla2: LayerNorm, no rotary embedding
     const auto parts = unbind(permute(reshape(packed, {b, n, 3, heads_, d}), {2, 0, 3, 1, 4}), 0);
     q = layer_norm(parts[0], q_norm_, q_norm_bias_, 1e-5);
@@ -114,6 +114,7 @@ JiTAttention::Out JiTAttention::operator()(const Var& h, int64_t prefix,
   s.aux = key != nullptr && is_sla2() && options.mode == RouterMode::soft && options.aux_weight > 0;
   AttentionOutput a = attention(q, k, v, s, params);
   density_ = a.stats.density;
+  if (observe) observe({q, k, v, s, params, a});
   Var y = proj_(reshape(permute(a.o, {0, 2, 1, 3}), {b, n, c}));
   if (key != nullptr && proj_drop_ > 0)
     y = dropout(y, proj_drop_, RandomKey::derive(key->key, Purpose::dropout, 3));

@@ -13,61 +13,10 @@
 #include "tenun/ops/attention/methods.h"
 #include "tenun/ops/attention/parts.h"
 #include "tenun/ops/attention/select.h"
+#include "tenun/tests/attention_util.h"
 
 using namespace tenun;
-
-namespace {
-
-Tensor normal(const Shape& shape, uint64_t i, DType dtype = DType::f64) {
-  Tensor t(shape, dtype);
-  fill_normal(t, RandomKey::derive(11, Purpose::test, i));
-  return t;
-}
-
-void close(const Tensor& got, const std::vector<double>& want, double tolerance) {
-  const auto v = got.values<double>();
-  REQUIRE(v.size() == want.size());
-  for (size_t i = 0; i < v.size(); ++i) {
-    INFO("element ", i, ": got ", v[i], ", expected ", want[i]);
-    CHECK(std::abs(v[i] - want[i]) <= tolerance);
-  }
-}
-
-double relative_l1(const Tensor& a, const Tensor& b) {
-  const auto x = a.values<double>(), y = b.values<double>();
-  double error = 0, size = 0;
-  for (size_t i = 0; i < x.size(); ++i) error += std::abs(x[i] - y[i]), size += std::abs(y[i]);
-  return error / size;
-}
-
-double cosine(const Tensor& a, const Tensor& b) {
-  const auto x = a.values<double>(), y = b.values<double>();
-  double xy = 0, xx = 0, yy = 0;
-  for (size_t i = 0; i < x.size(); ++i) xy += x[i] * y[i], xx += x[i] * x[i], yy += y[i] * y[i];
-  return xy / std::sqrt(xx * yy);
-}
-
-AttentionSpec sla2_spec(RouterMode mode) {
-  AttentionSpec s;
-  s.method = AttentionMethod::sla2;
-  s.block_q = 8, s.block_k = 4, s.topk_ratio = 0.4;
-  s.mode = mode, s.tau = 0.5, s.eps = 0;
-  return s;
-}
-
-struct Inputs {
-  Var q, k, v;
-  AttentionParams params;
-  Inputs(int64_t b, int64_t h, int64_t nq, int64_t nk, int64_t d, DType type = DType::f64)
-      : q(normal({b, h, nq, d}, 1, type)),
-        k(normal({b, h, nk, d}, 2, type)),
-        v(normal({b, h, nk, d}, 3, type)) {
-    params.router_q = normal({d, d}, 4, type), params.router_k = normal({d, d}, 5, type);
-    params.alpha = normal({h}, 6, type), params.proj_l = normal({h * d, h * d}, 7, type);
-  }
-};
-
-}  // namespace
+using namespace tenun::test;
 
 TEST_SUITE("ops_attention") {
   TEST_CASE("the worked example of SoftTop-k") {
@@ -324,6 +273,7 @@ TEST_SUITE("ops_attention") {
   TEST_CASE("attention() by data: every available method, statistics, names") {
     Inputs in(1, 2, 40, 40, 8, DType::f32);
     in.params.mask = Tensor::full({1, 2, 5, 10}, 1, DType::u8);
+    in.params.gate_c = in.q;
     for (const AttentionMethod m : available_attention_methods()) {
       AttentionSpec s = sla2_spec(RouterMode::hard);
       s.method = m;
@@ -352,11 +302,23 @@ TEST_SUITE("ops_attention") {
     s = sla2_spec(RouterMode::soft);
     s.quant.qk = LowBit::int8;
     CHECK_THROWS_AS((void)attention(in.q, in.k, in.v, s, in.params), ValueError);
-    s.method = AttentionMethod::vmoba;
-    CHECK_THROWS_WITH_AS((void)attention(in.q, in.k, in.v, s, in.params),
-                         "attention: method 'vmoba' is not available yet; available: dense, sage, "
-                         "sla2, pixelgen_sla2, linear, sparse",
+    s = AttentionSpec();
+    s.method = AttentionMethod::sla;
+    CHECK_THROWS_AS((void)attention(in.q, in.k, in.v, s), ValueError);  // no projection
+    const Inputs cross(1, 2, 8, 9, 4);
+    for (const AttentionMethod m : {AttentionMethod::vsa, AttentionMethod::vmoba,
+                                    AttentionMethod::llsa, AttentionMethod::window}) {
+      s.method = m;
+      CHECK_THROWS_AS((void)attention(cross.q, cross.k, cross.v, s), ShapeError);
+    }
+    s.method = AttentionMethod::vmoba, s.selector = Selector::random;
+    CHECK_THROWS_WITH_AS((void)attention(in.q, in.k, in.v, s),
+                         "vmoba_attention: takes the selectors topk and threshold, not random",
                          ValueError);
+    s.method = AttentionMethod::sparse, s.selector = Selector::threshold;
+    CHECK_THROWS_AS((void)attention(in.q, in.k, in.v, s), ValueError);
+    s.method = AttentionMethod::llsa, s.levels = 0;
+    CHECK_THROWS_AS((void)attention(in.q, in.k, in.v, s), ValueError);
     CHECK_THROWS_WITH_AS((void)from_name<FeatureMap>("cosine"),
                          "feature map: 'cosine' is none of softmax, elu, relu", ValueError);
     CHECK_THROWS_AS((void)sdpa(in.q, normal({1, 2, 8, 5}, 1), in.v), ShapeError);

@@ -17,6 +17,7 @@
 #include "tenun/tests/train_util.h"
 #include "tenun/train/checkpoint.h"
 #include "tenun/train/loop.h"
+#include "tenun/train/run_lock.h"
 
 namespace {
 using namespace tenun;
@@ -331,6 +332,26 @@ TEST_SUITE("train_loop") {
     CHECK(m.sample(sampler, q).x.shape() == Shape{1, 3, 16, 16});  // the null class
     q.labels = {3};
     CHECK_THROWS_AS((void)m.sample(sampler, q), const Error&);
+  }
+
+  TEST_CASE("one process in a run folder; folders of other names stay") {
+    const Quiet quiet;
+    const TempDir dir;
+    const std::string run = dir / "a";
+    {
+      const RunLock held(run);
+      CHECK_THROWS_WITH_AS((void)go(run), doctest::Contains("another process (process "),
+                           const UsageError&);
+      CHECK_FALSE(fs::exists(run + "/checkpoints/last"));
+    }
+    fs::create_directories(run + "/checkpoints/step-100-mine");
+    fs::create_directories(run + "/checkpoints/step-");
+    CHECK(go(run, {"--trainer.max_steps=2"}).step == 2);
+    CHECK(fs::exists(run + "/checkpoints/step-100-mine"));
+    CHECK(fs::exists(run + "/checkpoints/step-"));
+    // A file in the place of the folder is an error that says so.
+    CHECK_THROWS_WITH_AS(RunLock(run + "/config.yaml"), doctest::Contains("cannot be opened"),
+                         const IoError&);
   }
 
   TEST_CASE("no raw allocation after the second step") {

@@ -13,9 +13,11 @@ namespace tenun::tools {
 
 struct Timing {
   double ms = 0, ms_min = 0;  ///< median and minimum
+  int64_t calls = 0;          ///< that were timed
 };
 
-/// Times `f` for about `seconds` (at least three calls after two warm-up calls).
+/// Times `f` for about `seconds`: at least three calls after two warm-up calls. A call that takes
+/// longer than `seconds` is warmed up once and timed twice (once if it takes 20 times as long).
 [[nodiscard]] Timing time_call(const std::function<void()>& f, double seconds = 1.0, int most = 50);
 /// Times several functions in turn, in rounds of a few calls, so that a slow moment of the machine
 /// hits all of them. A pause and an untimed call before each function's calls let the waiting
@@ -29,17 +31,29 @@ struct Timing {
 class Report {
  public:
   Report(const Common& common, std::string json_path);
+  /// Keeps a row and prints it.
   void add(const std::string& what, const std::string& method, const std::vector<int64_t>& shape,
            const std::string& dtype, const std::string& direction, const Timing& t, double flops,
            Json more = Json::object());
+  /// Keeps a row that the caller prints in a form of its own.
+  void keep(const std::string& what, const std::string& method, const std::vector<int64_t>& shape,
+            const std::string& dtype, const std::string& direction, const Timing& t, double flops,
+            const Json& more);
   void write() const;
 
  private:
   const Common& common_;
   std::string path_;
   std::string lines_;
+  bool titled_ = false;
 };
 
+/// "1x12x4096x64"
+[[nodiscard]] std::string shape_text(const std::vector<int64_t>& shape);
+/// The batches to time: those asked for, or this one.
+[[nodiscard]] std::vector<int64_t> batches(const BenchOptions& o, int64_t usual);
+
+void bench_attention(const Common& common, const BenchOptions& o, Report& report);
 void bench_ops(const BenchOptions& o, Report& report);
 void bench_model(const Common& common, const BenchOptions& o, Report& report);
 

@@ -105,7 +105,7 @@ int check_command(const Common& common, const CheckOptions& o) {
   check<UsageError>(dtype == DType::f64 || dtype == DType::f32 || dtype == DType::bf16, "check",
                     "--dtype takes f64, f32 or bf16, got {}", o.dtype);
   const Device device = device_from_name(common.device);
-  int passed = 0, failed = 0, unknown_files = 0;
+  int passed = 0, failed = 0, skipped = 0, unknown_files = 0;
   std::set<std::string> unknown;
   for (const std::string& file : golden_files(o.paths)) {
     GoldenResult r;
@@ -129,6 +129,11 @@ int check_command(const Common& common, const CheckOptions& o) {
       fmt::print("unknown {:<44} {}\n", label, r.problems[0]);
       continue;
     }
+    if (r.verdict == GoldenResult::Verdict::skipped) {
+      ++skipped;
+      fmt::print("skipped {:<44} {}\n", label, r.problems[0]);
+      continue;
+    }
     ++failed;
     fmt::print("FAILED  {}\n", label);
     for (const std::string& p : r.problems) fmt::print("        {}\n", p);
@@ -138,7 +143,7 @@ int check_command(const Common& common, const CheckOptions& o) {
     for (const std::string& n : unknown) list += (list.empty() ? "" : ", ") + n;
     fmt::print(stderr, "unknown ops: {}\n", list);
   }
-  fmt::print("{} passed, {} failed, 0 skipped\n", passed, failed + unknown_files);
+  fmt::print("{} passed, {} failed, {} skipped\n", passed, failed + unknown_files, skipped);
   return failed > 0 ? 1 : !unknown.empty() ? 2 : 0;
 }
 

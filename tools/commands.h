@@ -41,9 +41,17 @@ struct OpsOptions {
 int ops_command(const OpsOptions& o);
 
 struct BenchOptions {
-  std::string what, dtype = "f32", json, preset = "B/16";
+  std::string what, dtype = "f32", json, svg, preset = "B/16";
   double seconds = 1;
-  int64_t batch = 4;
+  std::vector<int64_t> batch{};  ///< empty: 1 for attention, 4 for networks
+  std::vector<std::string> methods{}, directions{};
+  std::vector<double> sparsity{};
+  std::vector<int64_t> seq{}, dim{};
+  int64_t heads = 12, block_q = 128, block_k = 64;
+  std::string pv = "int8";              ///< low-bit type of p v where the dtype is int8
+  std::string tensors, capture, save;   ///< attention: q, k, v of a file or of a checkpoint
+  int64_t layer = -1;                   ///< of those; -1: the middle one
+  int64_t image = 0, sample_steps = 0;  ///< networks: pixels (0: the preset's), timed sampling
 };
 int bench_command(const Common& common, const BenchOptions& o);
 
@@ -89,6 +97,15 @@ struct DataCommandOptions {
   bool sheet = false;
 };
 int data_command(const Common& common, const DataCommandOptions& o);
+
+struct VizOptions {
+  std::string what, ckpt, config, input, output, method, save;
+  std::vector<int64_t> classes{};
+  int64_t steps = 10, layer = -1, query = -1;            ///< -1: all blocks; the middle one
+  int64_t block_q = 0, block_k = 0, grid = 0, tile = 0;  ///< 0: as the file or network says
+  double sparsity = -1;                                  ///< < 0: likewise
+};
+int viz_command(const Common& common, const VizOptions& o);
 
 int devices_command();
 

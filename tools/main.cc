@@ -38,6 +38,7 @@ struct Program {
   InspectOptions inspect;
   TraceOptions trace;
   DataCommandOptions data;
+  VizOptions viz;
 
   Program() {
     app.set_version_flag("--version", std::string("tenun ") + version());
@@ -61,14 +62,49 @@ struct Program {
     l->add_option("names", ops.names, "show these with their attributes");
     l->add_flag("--markdown", ops.markdown, "as rows of a Markdown table");
     auto* b = app.add_subcommand("bench", "time ops, products and models");
-    b->add_option("what", bench.what, "gemm, ops, model (forward) or train (a whole step)")
+    b->add_option("what", bench.what,
+                  "attention, gemm, ops, model (forward) or train (a whole step)")
         ->required();
     b->add_option("--preset", bench.preset,
                   "network of model and train: B/16, L/16, H/16, B/32, ...");
-    b->add_option("--batch", bench.batch, "images")->check(CLI::PositiveNumber);
-    b->add_option("--dtype", bench.dtype, "f32, bf16, f16 or f64; for gemm int8, too");
+    b->add_option("--batch", bench.batch, "images; several: 1,8,32")
+        ->delimiter(',')
+        ->check(CLI::PositiveNumber);
+    b->add_option("--dtype", bench.dtype,
+                  "f32, bf16, f16 or f64; gemm: also int8; attention: a list, also int8");
     b->add_option("--json", bench.json, "write one JSON object a line to this file");
-    b->add_option("--seconds", bench.seconds, "time for each measurement");
+    b->add_option("--svg", bench.svg, "attention: draw time against length into this file");
+    b->add_option("--seconds", bench.seconds, "time for each measurement")
+        ->check(CLI::NonNegativeNumber);
+    b->add_option("--methods", bench.methods,
+                  "attention methods, or all; the first is what others are compared with")
+        ->delimiter(',');
+    b->add_option("--sparsity", bench.sparsity, "shares of blocks without exact attention")
+        ->delimiter(',')
+        ->check(CLI::Range(0.0, 1.0));
+    b->add_option("--seq", bench.seq, "attention: tokens; several: 1024,4096")
+        ->delimiter(',')
+        ->check(CLI::PositiveNumber);
+    b->add_option("--dim", bench.dim, "attention: channels of a head (64)")
+        ->delimiter(',')
+        ->check(CLI::PositiveNumber);
+    b->add_option("--heads", bench.heads, "attention: heads")->check(CLI::PositiveNumber);
+    b->add_option("--direction", bench.directions, "attention: fwd, fwd+bwd (default: both)")
+        ->delimiter(',');
+    b->add_option("--block-q", bench.block_q, "tokens of a query block")
+        ->check(CLI::PositiveNumber);
+    b->add_option("--block-k", bench.block_k, "tokens of a key block")->check(CLI::PositiveNumber);
+    b->add_option("--pv", bench.pv, "attention: low-bit type of p v for --dtype int8");
+    b->add_option("--tensors", bench.tensors, "attention: q, k, v from this safetensors file");
+    b->add_option("--capture", bench.capture, "attention: q, k, v of this checkpoint's network");
+    b->add_option("--save", bench.save, "with --capture: write them to this file");
+    b->add_option("--layer", bench.layer, "of --tensors and --capture (default: the middle one)")
+        ->check(CLI::NonNegativeNumber);
+    b->add_option("--image", bench.image, "model, train: pixels of a side (default: the preset's)")
+        ->check(CLI::PositiveNumber);
+    b->add_option("--sample-steps", bench.sample_steps,
+                  "model: also time drawing a picture with so many steps of Heun's method")
+        ->check(CLI::NonNegativeNumber);
     auto* t = app.add_subcommand(
         "train", "train a network from YAML configurations; --KEY.PATH=VALUE overrides");
     t->add_option("-c,--config", train.configs, "configuration; later files win")->required();
@@ -118,6 +154,27 @@ struct Program {
     d->add_option("--classes", data.classes, "names of batik classes (default: all twenty)")
         ->delimiter(',');
     d->add_flag("--sheet", data.sheet, "one contact sheet instead of files");
+    auto* v = app.add_subcommand("viz", "routing: pictures of the blocks that attention selects");
+    v->add_option("what", viz.what, "routing")->required();
+    v->add_option("--ckpt", viz.ckpt, "checkpoint: what its network selects while it draws");
+    v->add_option("-c,--config", viz.config, "its configuration (default: config.yaml of its run)");
+    v->add_option("--in", viz.input, "safetensors file with q and k (B, H, N, D)");
+    v->add_option("-o,--output", viz.output, "folder for the pictures")->required();
+    v->add_option("--classes", viz.classes, "label of the picture that is drawn")->delimiter(',');
+    v->add_option("--steps", viz.steps, "of the sampler; the middle evaluation is shown")
+        ->check(CLI::Range(2, 1000));
+    v->add_option("--layer", viz.layer, "this block only")->check(CLI::NonNegativeNumber);
+    v->add_option("--query", viz.query, "the query block whose choice is drawn (the middle one)")
+        ->check(CLI::NonNegativeNumber);
+    v->add_option("--method", viz.method, "another attention method on the same q and k");
+    v->add_option("--sparsity", viz.sparsity, "another share of blocks without exact attention")
+        ->check(CLI::Range(0.0, 1.0));
+    v->add_option("--block-q", viz.block_q, "tokens of a query block")->check(CLI::PositiveNumber);
+    v->add_option("--block-k", viz.block_k, "tokens of a key block")->check(CLI::PositiveNumber);
+    v->add_option("--grid", viz.grid, "image tokens in a row")->check(CLI::PositiveNumber);
+    v->add_option("--tile", viz.tile, "1: tokens in raster order; 8: in tiles of 8 x 8")
+        ->check(CLI::IsMember({1, 8}));
+    v->add_option("--save", viz.save, "also write q, k, v and the learned values to this file");
     app.add_subcommand("devices", "CPU features, GPUs, and which ops run where");
     for (CLI::App* sub : app.get_subcommands({})) add_common(sub, common);
   }
@@ -136,6 +193,7 @@ struct Program {
     if (name == "inspect") return inspect_command(inspect);
     if (name == "trace") return trace_command(common, trace);
     if (name == "data") return data_command(common, data);
+    if (name == "viz") return viz_command(common, viz);
     if (name == "bench") return bench_command(common, bench);
     if (name == "ops") return ops_command(ops);
     return devices_command();

@@ -12,6 +12,7 @@
 #include "tenun/core/log.h"
 #include "tenun/core/parallel.h"
 #include "tenun/tools/commands.h"
+#include "tenun/tools/network.h"
 #include "tenun/tools/table.h"
 #include "tenun/train/checkpoint.h"
 #include "tenun/train/class_check.h"
@@ -52,16 +53,6 @@ void only_cpu(const Common& common) {
                     common.device);
 }
 
-// The configuration beside a checkpoint: RUN/config.yaml for RUN/checkpoints/step-N.
-std::string config_beside(const std::string& ckpt) {
-  check<UsageError>(fs::exists(ckpt), ckpt, "no such checkpoint folder or file");
-  for (fs::path p = fs::absolute(ckpt); p.has_parent_path() && p != p.root_path();
-       p = p.parent_path())
-    if (fs::exists(p / "config.yaml")) return (p / "config.yaml").string();
-  fail<UsageError>(
-      ckpt, "there is no config.yaml in the folders above it; name the configuration with -c FILE");
-}
-
 }  // namespace
 
 int train_command(const Common& common, const TrainCommandOptions& o) {
@@ -100,37 +91,17 @@ int sample_command(const Common& common, const SampleCommandOptions& o) {
     check<UsageError>(known.contains(o.sampler), "--sampler",
                       "takes heun, euler or adams, got '{}'", o.sampler);
     Object other = make_object(known.at(o.sampler), ClassKind::sampler);
-    const auto base = [](Object& s) -> SamplerOptions& {
-      if (s.is<HeunSamplerOptions>()) return s.as<HeunSamplerOptions>();
-      if (s.is<EulerSamplerOptions>()) return s.as<EulerSamplerOptions>();
-      return s.as<AdamLMSamplerOptions>();
-    };
-    const SamplerOptions common_part = base(sampler);
-    base(other) = common_part;
+    const SamplerOptions common_part = sampler_options(sampler);
+    sampler_options(other) = common_part;
     if (other.is<HeunSamplerOptions>()) other.as<HeunSamplerOptions>().exact_henu = true;
     sampler = other;
   }
-  const auto set = [&](SamplerOptions& s) {
-    if (o.steps > 0) s.num_steps = o.steps;
-    if (o.cfg >= 0) s.guidance = o.cfg;
-  };
-  if (sampler.is<HeunSamplerOptions>())
-    set(sampler.as<HeunSamplerOptions>());
-  else if (sampler.is<EulerSamplerOptions>())
-    set(sampler.as<EulerSamplerOptions>());
-  else
-    set(sampler.as<AdamLMSamplerOptions>());
+  SamplerOptions& settings = sampler_options(sampler);
+  if (o.steps > 0) settings.num_steps = o.steps;
+  if (o.cfg >= 0) settings.guidance = o.cfg;
 
   Model model(config);
-  logging::info("{}", model.load_weights(o.ckpt).text);
-  const std::string state = o.ckpt + "/state.json";
-  if (fs::exists(state)) {
-    const Json s = Json::parse(read_file(state), state);
-    std::vector<std::string> notices;
-    apply_attention_state(model.net(Weights::raw), s.at("attention"), state, &notices);
-    apply_attention_state(model.net(Weights::average), s.at("attention"), state, nullptr);
-    for (const std::string& n : notices) logging::info("{}", n);
-  }
+  load_network(model, o.ckpt);
   Model::Request r;
   for (int64_t i = 0; i < o.num; ++i)
     r.labels.push_back(o.classes.empty() ? i % model.null_class()

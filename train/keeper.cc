@@ -1,6 +1,7 @@
 #include "tenun/train/keeper.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 
@@ -62,8 +63,12 @@ void Keeper::prune(const std::map<std::string, double>& metrics) {
   std::vector<int64_t> steps;
   for (const auto& e : fs::directory_iterator(folder)) {
     const std::string n = e.path().filename().string();
-    if (n.starts_with("step-") && e.is_directory() && !e.is_symlink())
-      steps.push_back(std::stoll(n.substr(5)));
+    // Folders of other names ("step-100-backup") are the user's.
+    int64_t step = 0;
+    const char* const end = n.data() + n.size();
+    if (!n.starts_with("step-") || !e.is_directory() || e.is_symlink()) continue;
+    const auto [stop, problem] = std::from_chars(n.data() + 5, end, step);
+    if (problem == std::errc() && stop == end) steps.push_back(step);
   }
   std::sort(steps.begin(), steps.end());
   std::vector<int64_t> keep{saved_};

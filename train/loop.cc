@@ -23,6 +23,7 @@
 #include "tenun/train/flow.h"
 #include "tenun/train/keeper.h"
 #include "tenun/train/plot.h"
+#include "tenun/train/run_lock.h"
 
 namespace tenun {
 namespace {
@@ -73,6 +74,7 @@ class Session {
   TrainResult run() {
     report();
     if (o_.dry_run) return {.run = run_};
+    const RunLock lock(run_);
     prepare();
     EventWriter events(run_);
     RunView view{c_, run_, model_, *optimizer_, progress_, &events, data_->class_names()};

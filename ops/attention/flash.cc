@@ -47,6 +47,7 @@ Tensor row_dot(const Tensor& a, const Tensor& b) {
 }
 
 BlockLists block_lists(const Tensor& mask, int64_t block_q, int64_t block_k) {
+  const Section section("block lists");
   const Tensor m = mask.to(cpu()).to(DType::f32).contiguous();
   const auto on = m.span<float>();
   const int64_t heads = m.dim(0) * m.dim(1), rows = m.dim(2), cols = m.dim(3);

@@ -1,235 +1,267 @@
-// Backward pass, one pass over the key columns with five products a tile. Keys lie in the vector
-// lanes: a column of up to 64 keys keeps K^T, V^T, dK^T and dV^T; every tile of queries that sees
-// it forms P and dS again and adds its part of dQ.
+// Backward pass: cuts the keys into columns of up to 64, each with its list of query tiles, and
+// hands them to the kernel (kernels/backward.h). f32 and f64 in their own type, bf16 as bf16
+// products with f32 sums; other types in f32.
 #include <optional>
+#include <vector>
 
 #include "tenun/core/math.h"
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/flash_detail.h"
+#include "tenun/ops/attention/flash_operands.h"
+#include "tenun/ops/simd/isa.h"
 
 namespace tenun::attn {
 namespace {
 
+using simd::BackwardColumn;
+using simd::kPanel;
+using simd::Tile;
+
+// Rows of heads that a kernel reads: elements of E, counted in `group`s of them.
+struct Matrix {
+  const char* base = nullptr;
+  int64_t heads = 1, batch = 0, head = 0, row = 0, size = 0, group = 1;
+  template <class E>
+  static Matrix of(const Tensor& x, int64_t group) {
+    const Shape& s = x.strides();
+    return {reinterpret_cast<const char*>(x.data<E>()),
+            x.dim(1),
+            s[0],
+            s[1],
+            s[2],
+            static_cast<int64_t>(sizeof(E)),
+            group};
+  }
+  [[nodiscard]] const void* at(int64_t bh, int64_t i) const {
+    return base == nullptr ? nullptr
+                           : base + (bh / heads * batch + bh % heads * head + i * row) * size;
+  }
+  [[nodiscard]] int64_t stride() const { return row / group; }
+};
+
 template <class T>
 struct Backward {
-  Heads<T> q, k, v;
-  std::optional<Heads<T>> dy;  // none: zero
-  const T *lse, *delta;
-  T *dq, *dk, *dv, *dweight;  // nullptr: not wanted
-  int64_t nq, nk, d;
+  void (*kernel)(const BackwardColumn<T>&);
+  Matrix q, k, v, dy;
+  Tensor q_pairs, dy_pairs;  // bf16
+  const T *lse, *delta;      // lse in units of log 2
+  T *dq, *dk, *dv, *dweight;
+  int64_t heads, nq, nk, d;
   const FlashArgs& args;
   const T* log_weight;
 
-  struct Column {
-    int64_t bh, first, count, lanes;
-    T *kt, *vt, *kr, *dkt, *dvt, *s, *dp, *bias, *dw;
-    float* keep;
+  [[nodiscard]] int64_t wide() const { return simd::pad<T>(d); }
+
+  struct Dropout {
+    const FlashArgs& args;
+    int64_t bh, nq, nk, first, count;
+    static void fill(const void* context, T* out, int64_t query, int64_t queries) {
+      const auto& c = *static_cast<const Dropout*>(context);
+      std::vector<float> factor(static_cast<size_t>(kPanel * kPanel));
+      keep_factors(factor.data(), 1, kPanel, c.args, c.bh, c.nq, c.nk, query, queries, c.first,
+                   c.count);
+      std::copy(factor.begin(), factor.end(), out);
+    }
   };
 
-  [[nodiscard]] int64_t width() const { return padded<T>(d); }
-  [[nodiscard]] int64_t scratch_size() const {
-    return (4 * d + width() + 4 * kPanel + 2) * kPanel + 256;
-  }
-  [[nodiscard]] bool wants_scores() const {
-    return dq != nullptr || dk != nullptr || dweight != nullptr;
-  }
-
-  void open(Column& c, Scratch<T>& memory) const {
-    c.lanes = padded<T>(c.count);
-    c.kt = memory.take(d * kPanel), c.vt = memory.take(d * kPanel);
-    c.kr = memory.take(kPanel * width());
-    c.dkt = memory.take(d * kPanel), c.dvt = memory.take(d * kPanel);
-    c.s = memory.take(kPanel * kPanel), c.dp = memory.take(kPanel * kPanel);
-    c.bias = memory.take(kPanel), c.dw = memory.take(kPanel);
-    c.keep = args.dropout > 0 ? reinterpret_cast<float*>(memory.take(kPanel * kPanel)) : nullptr;
-    const Rows<T> kr = k[c.bh], vr = v[c.bh];
-    pack_transposed(kr.row(c.first), kr.stride, c.count, d, T(args.scale), c.kt, kPanel);
-    pack_transposed(vr.row(c.first), vr.stride, c.count, d, T(1), c.vt, kPanel);
-    for (int64_t j = 0; j < c.count; ++j) {
-      std::copy_n(kr.row(c.first + j), d, c.kr + j * width());
-      std::fill_n(c.kr + j * width() + d, width() - d, T(0));
+  // Queries of a tile: 64 at most, within a query block where blocks differ in bias.
+  void add_tiles(std::vector<Tile>& tiles, int64_t begin, int64_t end) const {
+    for (int64_t at = begin; at < end;) {
+      const int64_t block = log_weight != nullptr ? at / args.block_q : 0;
+      const int64_t edge = log_weight != nullptr ? std::min((block + 1) * args.block_q, end) : end;
+      const int64_t count = std::min(kPanel, edge - at);
+      tiles.push_back({at, count, block});
+      at += count;
     }
-    std::fill_n(c.dkt, d * kPanel, T(0));
-    std::fill_n(c.dvt, d * kPanel, T(0));
   }
 
-  // P into c.s, dS into c.dp, for queries first .. first + n.
-  void probabilities(const Column& c, int64_t first, int64_t n) const {
-    const int64_t row0 = c.bh * nq + first;
-    if (c.keep != nullptr)
-      keep_factors(c.keep, 1, kPanel, args, c.bh, nq, nk, first, n, c.first, c.count);
-    int64_t block = -1;
-    for (int64_t i = 0; i < n; ++i) {
-      T* __restrict const s = c.s + i * kPanel;
-      T* __restrict const dp = c.dp + i * kPanel;
-      const T l = lse[row0 + i];
-      const T shift = l == -std::numeric_limits<T>::infinity() ? -l : l;  // no keys: P = 0
-      const T dot = delta[row0 + i];
-      if (log_weight == nullptr) {
-        for (int64_t w = 0; w < c.lanes; ++w) s[w] = math::exp(s[w] - shift);
-      } else {
-        if ((first + i) / args.block_q != block) {
-          flush(c, block);
-          block = (first + i) / args.block_q;
-          load_bias(c, block);
-        }
-        const T* __restrict const add = c.bias;
-        for (int64_t w = 0; w < c.lanes; ++w) s[w] = math::exp(s[w] + add[w] - shift);
-      }
-      if (c.keep != nullptr) {
-        const float* __restrict const keep = c.keep + i * kPanel;
-        for (int64_t w = 0; w < c.count; ++w) {
-          dp[w] = s[w] * (dp[w] * T(keep[w]) - dot);
-          s[w] *= T(keep[w]);
-        }
-      } else {
-        for (int64_t w = 0; w < c.lanes; ++w) dp[w] = s[w] * (dp[w] - dot);
-      }
-      for (int64_t w = c.count; w < c.lanes; ++w) s[w] = 0, dp[w] = 0;
-      if (dweight != nullptr) {
-        T* __restrict const dw = c.dw;
-        for (int64_t w = 0; w < c.lanes; ++w) dw[w] += dp[w];
-      }
+  // Keys first .. first + count of head bh; dq_head: [nq][wide()].
+  void column(int64_t bh, int64_t first, int64_t count, const std::vector<Tile>& tiles,
+              T* dq_head) const {
+    const int64_t tm = log_weight != nullptr ? blocks(nq, args.block_q) : 0;
+    const int64_t work = 384 * wide() + 20480;
+    Scratch<T> memory(work + 2 * tm * kPanel + 64);
+    BackwardColumn<T> c{};
+    c.keys = count, c.channels = d;
+    c.k = k.at(bh, first), c.k_stride = k.stride();
+    c.v = v.at(bh, first), c.v_stride = v.stride();
+    c.q = q.at(bh, 0), c.q_stride = q.stride();
+    c.dy = dy.at(bh, 0), c.dy_stride = dy.stride();
+    if (q_pairs.defined()) {
+      const int64_t size = q_pairs.numel() / heads;
+      c.q_pairs = reinterpret_cast<const simd::Group*>(q_pairs.data<int32_t>() + bh * size);
+      if (dy_pairs.defined())
+        c.dy_pairs = reinterpret_cast<const simd::Group*>(dy_pairs.data<int32_t>() + bh * size);
     }
-    if (log_weight != nullptr) flush(c, block);
+    c.lse = lse + bh * nq, c.delta = delta + bh * nq;
+    c.tiles = tiles.data(), c.tile_count = static_cast<int64_t>(tiles.size());
+    c.scale = static_cast<T>(args.scale * 1.4426950408889634);
+    c.unscaled = static_cast<T>(args.scale);
+    const Dropout dropout{args, bh, nq, nk, first, count};
+    const simd::Keep<T> keep{Dropout::fill, &dropout};
+    if (args.dropout > 0) c.keep = &keep;
+    T *bias = nullptr, *dw = nullptr;
+    if (log_weight != nullptr) {
+      bias = memory.take(tm * kPanel), dw = memory.take(tm * kPanel);
+      load_bias(bh, first, count, bias);
+      std::fill_n(dw, tm * kPanel, T(0));
+      c.bias = bias;
+      if (dweight != nullptr) c.dweight = dw;
+    }
+    c.dq = dq_head;
+    if (dk != nullptr) c.dk = dk + (bh * nk + first) * d;
+    if (dv != nullptr) c.dv = dv + (bh * nk + first) * d;
+    c.scratch = memory.take(work);
+    kernel(c);
+    if (c.dweight != nullptr) add_weight_gradients(bh, first, count, bias, dw);
   }
-
-  void load_bias(const Column& c, int64_t block) const {
+  void load_bias(int64_t bh, int64_t first, int64_t count, T* bias) const {
     const int64_t tn = blocks(nk, args.block_k), tm = blocks(nq, args.block_q);
-    const T* const line = log_weight + (c.bh * tm + block) * tn;
-    for (int64_t w = 0; w < c.lanes; ++w)
-      c.bias[w] = line[(c.first + std::min(w, c.count - 1)) / args.block_k];
-    std::fill_n(c.dw, kPanel, T(0));
+    for (int64_t i = 0; i < tm; ++i)
+      for (int64_t w = 0; w < kPanel; ++w)
+        bias[i * kPanel + w] =
+            log_weight[(bh * tm + i) * tn + (first + std::min(w, count - 1)) / args.block_k];
   }
-  // dS summed over a block is m dm: add it to the blocks that this column touches.
-  void flush(const Column& c, int64_t block) const {
-    if (dweight == nullptr || block < 0) return;
+  // dS summed over a pair of blocks is m dm.
+  void add_weight_gradients(int64_t bh, int64_t first, int64_t count, const T* bias,
+                            const T* dw) const {
     const int64_t tn = blocks(nk, args.block_k), tm = blocks(nq, args.block_q);
-    T* const line = dweight + (c.bh * tm + block) * tn;
-    for (int64_t w = 0; w < c.count; ++w)
-      line[(c.first + w) / args.block_k] += c.dw[w] * math::exp(-c.bias[w]);
-  }
-
-  // dq_head: [nq][width()]
-  void visit(Column& c, int64_t first, int64_t n, T* dq_head) const {
-    const Rows<T> qr = q[c.bh], yr = dy ? (*dy)[c.bh] : Rows<T>{};
-    tile_product<T>(n, c.lanes, d, {qr.row(first), qr.stride, 1}, c.kt, kPanel, c.s, kPanel,
-                    Into::set);
-    if (dy && wants_scores())
-      tile_product<T>(n, c.lanes, d, {yr.row(first), yr.stride, 1}, c.vt, kPanel, c.dp, kPanel,
-                      Into::set);
-    else
-      std::fill_n(c.dp, n * kPanel, T(0));
-    probabilities(c, first, n);
-    if (dy && dv != nullptr)
-      tile_product<T>(d, c.lanes, n, {yr.row(first), 1, yr.stride}, c.s, kPanel, c.dvt, kPanel,
-                      Into::add);
-    if (dk != nullptr)
-      tile_product<T>(d, c.lanes, n, {qr.row(first), 1, qr.stride}, c.dp, kPanel, c.dkt, kPanel,
-                      Into::add);
-    if (dq_head != nullptr)
-      tile_product<T>(n, width(), c.count, {c.dp, kPanel, 1}, c.kr, width(),
-                      dq_head + first * width(), width(), Into::add);
-  }
-
-  void close(const Column& c) const {
-    const int64_t at = (c.bh * nk + c.first) * d;
-    if (dv != nullptr) transpose(c.dvt, kPanel, d, c.count, dv + at, d);
-    if (dk == nullptr) return;
-    transpose(c.dkt, kPanel, d, c.count, dk + at, d);
-    for (int64_t i = at; i < at + c.count * d; ++i) dk[i] *= T(args.scale);
+    for (int64_t i = 0; i < tm; ++i)
+      for (int64_t w = 0; w < count; ++w)
+        dweight[(bh * tm + i) * tn + (first + w) / args.block_k] +=
+            dw[i * kPanel + w] * std::exp2(-bias[i * kPanel + w]);
   }
 
   // Key blocks [begin, end) of one head.
-  void columns(int64_t bh, int64_t begin, int64_t end, int64_t block, T* dq_head) const {
-    for (int64_t j = begin; j < end; ++j)
-      for (int64_t first = j * block; first < std::min((j + 1) * block, nk); first += kPanel) {
-        Scratch<T> memory(scratch_size());
-        Column c{};
-        c.bh = bh, c.first = first;
-        c.count = std::min({kPanel, (j + 1) * block - first, nk - first});
-        open(c, memory);
-        const auto rows = [&](int64_t from, int64_t to) {
-          for (int64_t i = from; i < to; i += kPanel)
-            visit(c, i, std::min(kPanel, to - i), dq_head);
-        };
-        if (args.lists == nullptr)
-          rows(0, nq);
-        else
-          for_each_run(args.lists->col_start, args.lists->col_index, bh * blocks(nk, block) + j,
-                       args.lists->block_q, nq, nq, rows);
-        close(c);
+  void columns(int64_t bh, int64_t begin, int64_t end, int64_t block, T* dq_head,
+               const std::vector<Tile>& all) const {
+    std::vector<Tile> own;
+    for (int64_t j = begin; j < end; ++j) {
+      if (args.lists != nullptr) {
+        own.clear();
+        for_each_run(args.lists->col_start, args.lists->col_index, bh * blocks(nk, block) + j,
+                     args.lists->block_q, nq, nq,
+                     [&](int64_t from, int64_t to) { add_tiles(own, from, to); });
       }
+      const int64_t last = std::min((j + 1) * block, nk);
+      for (int64_t first = j * block; first < last; first += kPanel)
+        column(bh, first, std::min(kPanel, last - first), args.lists != nullptr ? own : all,
+               dq_head);
+    }
   }
 
   // A task owns some columns of a head, and a dQ of its own; these are added in order. How many
-  // tasks a head has depends on the sizes alone.
-  void run(int64_t heads) const {
+  // tasks a head has depends on the sizes alone; for lists, where the products are few, fewer.
+  void run() const {
     // Columns that share an element of dweight stay in one task.
     const int64_t block = args.lists != nullptr ? args.lists->block_k
                           : dweight != nullptr
                               ? std::max<int64_t>(kPanel / args.block_k, 1) * args.block_k
                               : kPanel;
-    const int64_t cols = blocks(nk, block);
-    int64_t parts =
-        std::clamp<int64_t>(16 / std::max<int64_t>(heads, 1), 1, std::max<int64_t>(cols, 1));
-    const int64_t step = blocks(cols, parts), size = nq * width();
+    const int64_t cols = blocks(nk, block), most = args.lists != nullptr ? 4 : 8;
+    int64_t parts = std::clamp<int64_t>(most / heads, 1, std::max<int64_t>(cols, 1));
+    const int64_t step = blocks(cols, parts), size = nq * wide();
     parts = std::max<int64_t>(blocks(cols, std::max<int64_t>(step, 1)), 1);
     // Where the rows need no padding and no sum, the output itself is the accumulator.
-    const bool direct = parts == 1 && width() == d;
+    const bool direct = parts == 1 && wide() == d;
     Tensor memory;
     T* part = dq;
     if (dq != nullptr && !direct) {
       memory = Tensor({heads * parts, size}, dtype_of<T>);
       part = memory.mutable_data<T>();
     }
+    std::vector<Tile> all;
+    if (args.lists == nullptr) add_tiles(all, 0, nq);
     parallel_for(0, heads * parts, grain(10 * nq * nk * d / parts), [&](int64_t b, int64_t e) {
       for (int64_t i = b; i < e; ++i) {
         T* const dq_head = dq != nullptr ? part + i * size : nullptr;
         if (dq_head != nullptr) std::fill_n(dq_head, size, T(0));
         const int64_t first = i % parts * step;
-        columns(i / parts, first, std::min(first + step, cols), block, dq_head);
+        columns(i / parts, first, std::min(first + step, cols), block, dq_head, all);
       }
     });
     if (dq == nullptr) return;
     parallel_for(0, heads * nq, grain(4 * d), [&](int64_t b, int64_t e) {
       for (int64_t r = b; r < e; ++r) {
-        const T* const from = part + (r / nq * parts * nq + r % nq) * width();
+        const T* const from = part + (r / nq * parts * nq + r % nq) * wide();
+        T* const to = dq + r * d;
         for (int64_t i = 0; i < d; ++i) {
           T sum = from[i];
           for (int64_t g = 1; g < parts; ++g) sum += from[g * size + i];
-          dq[r * d + i] = sum * T(args.scale);
+          to[i] = sum * T(args.scale);
         }
       }
     });
   }
 };
 
-void flash_backward_cpu(FlashGrads& g, const Tensor& dy_, const Tensor& q_, const Tensor& k_,
-                        const Tensor& v_, const Tensor& lse, const Tensor& delta,
+// lse in units of log 2; +inf for a row without keys, whose P is then 0.
+template <class T>
+Tensor base2(const Tensor& lse) {
+  Tensor y(lse.shape(), lse.dtype());
+  const T* const in = lse.data<T>();
+  T* const out = y.mutable_data<T>();
+  for (int64_t i = 0; i < lse.numel(); ++i) {
+    const T l = in[i] * T(1.4426950408889634);
+    out[i] = l == -std::numeric_limits<T>::infinity() ? -l : l;
+  }
+  return y;
+}
+
+void flash_backward_cpu(FlashGrads& g, const Tensor& dy, const Tensor& q, const Tensor& k,
+                        const Tensor& v, const Tensor& lse, const Tensor& delta,
                         const FlashArgs& args) {
-  const Tensor q = compute_rows(q_), k = compute_rows(k_), v = compute_rows(v_),
-               dy = dy_.defined() ? compute_rows(dy_) : dy_;
-  visit<DType::f32, DType::f64>(q.dtype(), "attention", [&]<class T>() {
-    const Tensor bias = log_of(args.weight);
+  if (g.dweight.defined()) g.dweight.fill_(0);
+  if (q.numel() == 0 || k.numel() == 0) {
+    for (Tensor* t : {&g.dq, &g.dk, &g.dv})
+      if (t->defined()) t->fill_(0);
+    return;
+  }
+  const simd::FlashBackwardKernels& kernels = simd::flash_backward_kernels();
+  visit<DType::f32, DType::f64>(compute_dtype(q.dtype()), "attention", [&]<class T>() {
+    const Tensor bias = log2_of(args.weight), lse2 = base2<T>(lse);
     const auto out = [](Tensor& t) { return t.defined() ? t.mutable_data<T>() : nullptr; };
-    if (g.dweight.defined()) g.dweight.fill_(0);
-    const Backward<T> b{Heads<T>(q),
-                        Heads<T>(k),
-                        Heads<T>(v),
-                        dy.defined() ? std::optional<Heads<T>>(dy) : std::nullopt,
-                        lse.data<T>(),
-                        delta.data<T>(),
-                        out(g.dq),
-                        out(g.dk),
-                        out(g.dv),
-                        out(g.dweight),
-                        q.dim(2),
-                        k.dim(2),
-                        q.dim(3),
-                        args,
-                        bias.defined() ? bias.data<T>() : nullptr};
-    b.run(q.dim(0) * q.dim(1));
+    Backward<T> b{{},
+                  {},
+                  {},
+                  {},
+                  {},
+                  {},
+                  {},
+                  lse2.data<T>(),
+                  delta.data<T>(),
+                  out(g.dq),
+                  out(g.dk),
+                  out(g.dv),
+                  out(g.dweight),
+                  q.dim(0) * q.dim(1),
+                  q.dim(2),
+                  k.dim(2),
+                  q.dim(3),
+                  args,
+                  bias.defined() ? bias.data<T>() : nullptr};
+    if constexpr (std::is_same_v<T, float>) {
+      const bool blocked = args.lists != nullptr || args.weight.defined();
+      const int64_t block = args.lists != nullptr ? args.lists->block_q : args.block_q;
+      if (in_pairs(q) && in_pairs(k) && in_pairs(v) && (!dy.defined() || in_pairs(dy)) &&
+          args.dropout == 0 && (!blocked || block % 2 == 0)) {
+        b.kernel = kernels.bf16;
+        b.q = Matrix::of<bf16>(q, 2), b.k = Matrix::of<bf16>(k, 2), b.v = Matrix::of<bf16>(v, 2);
+        b.q_pairs = token_pairs(q, 64);
+        if (dy.defined()) b.dy = Matrix::of<bf16>(dy, 2), b.dy_pairs = token_pairs(dy, 64);
+        b.run();
+        return;
+      }
+      b.kernel = kernels.f32;
+    } else {
+      b.kernel = kernels.f64;
+    }
+    const Tensor rows[] = {compute_rows(q), compute_rows(k), compute_rows(v),
+                           dy.defined() ? compute_rows(dy) : dy};
+    b.q = Matrix::of<T>(rows[0], 1), b.k = Matrix::of<T>(rows[1], 1);
+    b.v = Matrix::of<T>(rows[2], 1);
+    if (dy.defined()) b.dy = Matrix::of<T>(rows[3], 1);
+    b.run();
   });
 }
 

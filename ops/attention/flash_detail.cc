@@ -53,37 +53,31 @@ Tensor round_channels(Tensor& x) {
 
 }  // namespace
 
-template <class T>
-LowBitOperands<T> low_bit_operands(const Tensor& q, Tensor& k, Tensor& v, const FlashArgs& args) {
-  LowBitOperands<T> low{.quant = args.quant, .memory = {}};
+LowBitOperands low_bit_operands(const Tensor& q, Tensor& k, Tensor& v, const FlashArgs& args) {
+  LowBitOperands low{args.quant, {}, {}, {}};
   if (!args.quant.any()) return low;
   k = smoothed(k);
   if (low.qk()) {
-    low.memory[0] = Tensor({q.dim(0) * q.dim(1), blocks(q.dim(2), args.block_q)}, q.dtype());
-    T* const unit = low.memory[0].template mutable_data<T>();
-    const Heads<T> heads(q);
+    low.q_unit = Tensor({q.dim(0) * q.dim(1), blocks(q.dim(2), args.block_q)}, q.dtype());
+    double* const unit = low.q_unit.mutable_data<double>();
+    const Heads<double> heads(q);
     const int64_t groups = blocks(q.dim(2), args.block_q);
     for (int64_t g = 0; g < q.dim(0) * q.dim(1) * groups; ++g) {
       const int64_t first = g % groups * args.block_q;
       const int64_t last = std::min(first + args.block_q, q.dim(2));
-      T most = 0;
+      double most = 0;
       for (int64_t i = first; i < last; ++i)
         most = std::max(most, largest(heads[g / groups].row(i), q.dim(3)));
-      unit[g] = most / T(127);
+      unit[g] = most / 127;
     }
-    low.memory[1] = round_rows<T>(k, args.block_k);
-    low.q_scale = low.memory[0].template data<T>();
-    low.k_scale = low.memory[1].template data<T>();
+    low.k_unit = round_rows<double>(k, args.block_k);
   }
   if (low.pv()) {
     v = v.clone();
-    low.memory[2] = round_channels<T>(v);
-    low.v_scale = low.memory[2].template data<T>();
+    low.v_unit = round_channels<double>(v);
   }
   return low;
 }
-template LowBitOperands<float> low_bit_operands(const Tensor&, Tensor&, Tensor&, const FlashArgs&);
-template LowBitOperands<double> low_bit_operands(const Tensor&, Tensor&, Tensor&, const FlashArgs&);
 
 Tensor token_mean(const Tensor& x_) {
   const Tensor x = compute_rows(x_);
@@ -121,7 +115,7 @@ Tensor smoothed(const Tensor& x_) {
   return y;
 }
 
-Tensor log_of(const Tensor& weight) {
+Tensor log2_of(const Tensor& weight) {
   if (!weight.defined()) return {};
   Tensor y(weight.shape(), weight.dtype());
   const Tensor x = weight.contiguous();
@@ -129,7 +123,7 @@ Tensor log_of(const Tensor& weight) {
     const T* const in = x.data<T>();
     T* const out = y.mutable_data<T>();
     for (int64_t i = 0; i < x.numel(); ++i)
-      out[i] = std::log(std::max(in[i], std::numeric_limits<T>::min()));
+      out[i] = std::log2(std::max(in[i], std::numeric_limits<T>::min()));
   });
   return y;
 }

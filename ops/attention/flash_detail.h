@@ -9,21 +9,20 @@
 
 namespace tenun::attn {
 
-/// Operands of the low-bit forward: integers and their units, held in T (exact: sums stay below
-/// 2^24). Replaces k by the smoothed k (rounded if qk is), v by its integers if pv is.
-template <class T>
+/// The low-bit forward held in f64 (exact: sums stay below 2^53): integers and their units.
+/// Replaces k by the smoothed k (rounded if qk is), v by its integers if pv is.
 struct LowBitOperands {
   Quant quant{};
-  Tensor memory[3];
-  const T *q_scale = nullptr, *k_scale = nullptr, *v_scale = nullptr;
+  Tensor q_unit, k_unit, v_unit;  ///< per query block, per key block, per channel
   [[nodiscard]] bool qk() const { return quant.qk == LowBit::int8; }
   [[nodiscard]] bool pv() const { return quant.pv == LowBit::int8; }
 };
-template <class T>
-[[nodiscard]] LowBitOperands<T> low_bit_operands(const Tensor& q, Tensor& k, Tensor& v,
-                                                 const FlashArgs& args);
-/// log(m), with a floor that keeps it finite; undefined for undefined.
-[[nodiscard]] Tensor log_of(const Tensor& weight);
+[[nodiscard]] LowBitOperands low_bit_operands(const Tensor& q, Tensor& k, Tensor& v,
+                                              const FlashArgs& args);
+/// Mean over the tokens (B, H, 1, D), in the compute type.
+[[nodiscard]] Tensor token_mean(const Tensor& x);
+/// log2(m), with a floor that keeps it finite; undefined for undefined.
+[[nodiscard]] Tensor log2_of(const Tensor& weight);
 
 /// out[key * by_key + query * by_query] = 0 or 1 / (1 - dropout): a pure function of the key and of
 /// the element's index in (B, H, Nq, Nk).

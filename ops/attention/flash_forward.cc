@@ -1,208 +1,178 @@
-// Forward pass. Queries lie in the vector lanes: a panel of up to 64 queries keeps Q^T and O^T, a
-// tile of keys gives S^T = K Q^T, and maximum, sum and exponential run down the columns without any
-// horizontal step.
+// Forward pass: cuts the work into panels of up to 64 queries and lists of tiles, and hands them to
+// the kernel of the types at hand (ops/attention/kernels). f32 and f64 run in their own type, bf16
+// as bf16 products with f32 sums (head sizes that are multiples of 8; else in f32, as f16), the
+// low-bit products in 8-bit arithmetic: the golden definition of int8_attention is kept (P rounded
+// to 1/127 of the running maximum that includes the whole key block, one unit per block), so a tile
+// is then a whole key block. f64 holds the same integers in doubles.
+#include <cmath>
+#include <vector>
 
 #include "tenun/core/math.h"
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/flash_detail.h"
+#include "tenun/ops/attention/flash_operands.h"
+#include "tenun/ops/simd/isa.h"
 
 namespace tenun::attn {
 namespace {
 
-// Keys at a time: O^T is rescaled and reread once for that many.
-constexpr int64_t kKeyTile = 96;
+using simd::ForwardPanel;
+using simd::Tile;
+
+void (*kernel_of(const Operands<float>& o))(const ForwardPanel<float>&) {
+  const simd::FlashKernels& f = simd::flash_kernels();
+  switch (o.score) {
+    case Score::bf16: return f.forward_bf16;
+    case Score::real: return o.value == Value::s8 ? f.forward_f32_s8 : f.forward_f32;
+    case Score::s8: break;
+  }
+  return o.value == Value::s8     ? f.forward_s8_s8
+         : o.value == Value::bf16 ? f.forward_s8_bf16
+                                  : f.forward_s8_f32;
+}
+void (*kernel_of(const Operands<double>& o))(const ForwardPanel<double>&) {
+  const simd::FlashKernels& f = simd::flash_kernels();
+  if (o.score == Score::real && o.value == Value::real) return f.forward_f64;
+  return f.forward_low_f64[o.score == Score::s8][o.value == Value::s8];
+}
 
 template <class T>
 struct Forward {
-  Heads<T> q, k, v;
-  T *o, *lse;
-  int64_t nq, nk, d;
+  const Operands<T>& in;
+  Tensor* o;  // nullptr: not wanted
+  T* lse;
+  int64_t heads, nq, nk, d;
   const FlashArgs& args;
-  const LowBitOperands<T>& low;
-  const T* log_weight;  // of args.weight, or nullptr
-  int64_t tile;         // keys at a time
+  const T* log_weight;  // of args.weight, base 2, or nullptr
 
-  // A panel's state: lanes are queries first .. first + count of head bh.
-  struct Panel {
-    int64_t bh, first, count, lanes;
-    T *qt, *ot, *s, *m, *l, *next, *bias;
-    float* keep;
+  // Keys of a tile: all of a block where P is rounded, else 64 at most, never across blocks where
+  // these differ in bias, unit or place.
+  void add_tiles(std::vector<Tile>& tiles, int64_t begin, int64_t end) const {
+    const bool apart = log_weight != nullptr || args.quant.any() || in.block != in.padded;
+    const int64_t block = args.block_k > 0 ? args.block_k : nk;
+    const int64_t most = in.value == Value::s8 ? block : simd::kPanel;
+    for (int64_t at = begin; at < end;) {
+      const int64_t edge = apart ? std::min((at / block + 1) * block, end) : end;
+      const int64_t count = std::min(most, edge - at);
+      tiles.push_back({in.begin(at), count, at / block});
+      at += count;
+    }
+  }
+
+  struct Dropout {
+    const FlashArgs& args;
+    int64_t bh, nq, nk, first, count;
+    static void fill(const void* context, T* out, int64_t key, int64_t keys) {
+      const auto& c = *static_cast<const Dropout*>(context);
+      std::vector<float> factor(static_cast<size_t>(keys * simd::kPanel));
+      keep_factors(factor.data(), simd::kPanel, 1, c.args, c.bh, c.nq, c.nk, c.first, c.count, key,
+                   keys);
+      std::copy(factor.begin(), factor.end(), out);
+    }
   };
 
-  [[nodiscard]] int64_t scratch_size() const {
-    const int64_t bias = log_weight != nullptr ? blocks(nk, args.block_k) * kPanel : 0;
-    return (2 * d + tile + 3) * kPanel + bias + 256 + (args.dropout > 0 ? tile * kPanel : 0);
+  void panel(int64_t bh, int64_t first, int64_t count, const std::vector<Tile>& tiles) const {
+    int64_t longest = 0;
+    for (const Tile& t : tiles) longest = std::max(longest, t.count);
+    const int64_t tn = log_weight != nullptr ? blocks(nk, args.block_k) : 0;
+    Scratch<T> memory(136 * in.depth + 192 * (longest + 8) + (tn + 2) * simd::kPanel + 64);
+    ForwardPanel<T> p{};
+    p.queries = count, p.channels = d, p.depth = in.depth;
+    const int64_t q_size = in.q.size * (in.score == Score::bf16 ? 2 : 1);
+    p.q = static_cast<const char*>(in.q.at(bh)) + first * in.q.stride * q_size;
+    p.q_stride = in.q.stride;
+    p.k = in.k.at(bh), p.k_stride = in.k.stride;
+    p.v = in.v.at(bh), p.v_stride = in.v.stride;
+    p.tiles = tiles.data(), p.tile_count = static_cast<int64_t>(tiles.size());
+    p.scale = static_cast<T>(args.scale * 1.4426950408889634);
+    if (in.q_unit.defined()) {
+      const int64_t tm = blocks(nq, args.block_q);
+      p.q_unit = in.q_unit.template data<T>()[bh * tm + first / args.block_q];
+      p.k_unit = in.k_unit.template data<T>() + bh * blocks(nk, args.block_k);
+    }
+    if (in.k_start.defined()) p.k_start = in.k_start.template data<int32_t>() + bh * in.key_rows;
+    if (in.v_unit.defined()) p.v_unit = in.v_unit.template data<T>() + bh * d;
+    const Dropout dropout{args, bh, nq, nk, first, count};
+    const simd::Keep<T> keep{Dropout::fill, &dropout};
+    if (args.dropout > 0) p.keep = &keep;
+    if (log_weight != nullptr) p.bias = bias(memory, bh, first, count);
+    if (o != nullptr) {
+      const int64_t at = (bh * nq + first) * d;
+      p.o = in.score == Score::bf16 ? static_cast<void*>(o->mutable_data<bf16>() + at)
+                                    : static_cast<void*>(o->mutable_data<T>() + at);
+      p.o_stride = in.score == Score::bf16 ? d / 2 : d;
+    }
+    p.m = memory.take(simd::kPanel), p.l = memory.take(simd::kPanel);
+    p.scratch = memory.take(136 * in.depth + 192 * (longest + 8));
+    kernel_of(in)(p);
+    T* const out = lse + bh * nq + first;
+    const T unit = in.value == Value::s8 ? T(1) / 127 : T(1);
+    for (int64_t i = 0; i < count; ++i)  // l = 0: log gives -inf, whatever m is
+      out[i] = math::log(p.l[i] * unit) + (p.l[i] == 0 ? T(0) : p.m[i] * T(0.6931471805599453));
   }
 
-  void open(Panel& p, Scratch<T>& memory) const {
-    p.lanes = padded<T>(p.count);
-    p.qt = memory.take(d * kPanel), p.ot = memory.take(d * kPanel);
-    p.s = memory.take(tile * kPanel);
-    p.m = memory.take(kPanel), p.l = memory.take(kPanel), p.next = memory.take(kPanel);
-    p.keep = nullptr;
-    if (args.dropout > 0) p.keep = reinterpret_cast<float*>(memory.take(tile * kPanel));
-    const Rows<T> rows = q[p.bh];
-    if (low.qk()) {
-      const T unit = low.q_scale[p.bh * blocks(nq, args.block_q) + p.first / args.block_q];
-      pack_transposed(rows.row(p.first), rows.stride, p.count, d, T(1), p.qt, kPanel);
-      for (int64_t i = 0; i < d * kPanel; ++i)
-        p.qt[i] = unit > 0 ? std::rint(p.qt[i] / unit) : T(0);
-    } else {
-      pack_transposed(rows.row(p.first), rows.stride, p.count, d, T(args.scale), p.qt, kPanel);
-    }
-    std::fill_n(p.ot, d * kPanel, T(0));
-    std::fill_n(p.l, kPanel, T(0));
-    std::fill_n(p.m, kPanel, -std::numeric_limits<T>::infinity());
-    p.bias = nullptr;
-    if (log_weight == nullptr) return;
+  const T* bias(Scratch<T>& memory, int64_t bh, int64_t first, int64_t count) const {
     const int64_t tn = blocks(nk, args.block_k), tm = blocks(nq, args.block_q);
-    p.bias = memory.take(tn * kPanel);
-    for (int64_t w = 0; w < p.lanes; ++w) {
-      const int64_t i = std::min(p.first + w, p.first + p.count - 1);
-      const T* const line = log_weight + (p.bh * tm + i / args.block_q) * tn;
-      for (int64_t j = 0; j < tn; ++j) p.bias[j * kPanel + w] = line[j];
+    T* const out = memory.take(tn * simd::kPanel);
+    for (int64_t w = 0; w < simd::kPanel; ++w) {
+      const int64_t i = first + std::min(w, count - 1);
+      const T* const line = log_weight + (bh * tm + i / args.block_q) * tn;
+      for (int64_t j = 0; j < tn; ++j) out[j * simd::kPanel + w] = line[j];
     }
+    return out;
   }
 
-  void visit(Panel& p, int64_t begin, int64_t end) const {
-    const Rows<T> kr = k[p.bh], vr = v[p.bh];
-    const int64_t n = end - begin, lanes = p.lanes;
-    tile_product<T>(n, lanes, d, {kr.row(begin), kr.stride, 1}, p.qt, kPanel, p.s, kPanel,
-                    Into::set);
-    if (low.qk()) {
-      const T unit = low.q_scale[p.bh * blocks(nq, args.block_q) + p.first / args.block_q] *
-                     low.k_scale[p.bh * blocks(nk, args.block_k) + begin / args.block_k] *
-                     T(args.scale);
-      for (int64_t j = 0; j < n; ++j)
-        for (int64_t w = 0; w < lanes; ++w) p.s[j * kPanel + w] *= unit;
-    }
-    if (p.bias != nullptr)
-      for (int64_t j = 0; j < n; ++j) {
-        const T* __restrict const add = p.bias + (begin + j) / args.block_k * kPanel;
-        T* __restrict const s = p.s + j * kPanel;
-        for (int64_t w = 0; w < lanes; ++w) s[w] += add[w];
-      }
-    softmax(p, n);
-    if (o == nullptr) return;
-    if (p.keep != nullptr) {
-      keep_factors(p.keep, kPanel, 1, args, p.bh, nq, nk, p.first, p.count, begin, n);
-      for (int64_t j = 0; j < n; ++j)
-        for (int64_t w = 0; w < p.count; ++w) p.s[j * kPanel + w] *= T(p.keep[j * kPanel + w]);
-    }
-    if (low.pv())
-      for (int64_t j = 0; j < n; ++j)
-        for (int64_t w = 0; w < lanes; ++w)
-          p.s[j * kPanel + w] = std::rint(p.s[j * kPanel + w] * T(127));
-    tile_product<T>(d, lanes, n, {vr.row(begin), 1, vr.stride}, p.s, kPanel, p.ot, kPanel,
-                    Into::add);
-  }
-
-  // S -> P = exp(S - running maximum); sums and O^T follow the maximum.
-  void softmax(Panel& p, int64_t n) const {
-    const int64_t lanes = p.lanes;
-    T* __restrict const next = p.next;
-    std::copy_n(p.m, kPanel, next);
-    for (int64_t j = 0; j < n; ++j) {
-      const T* __restrict const s = p.s + j * kPanel;
-      for (int64_t w = 0; w < lanes; ++w) next[w] = s[w] > next[w] ? s[w] : next[w];
-    }
-    bool moved = false;
-    for (int64_t w = 0; w < lanes; ++w) moved = moved || next[w] != p.m[w];
-    if (moved) {
-      T* __restrict const old = p.m;
-      T* __restrict const l = p.l;
-      for (int64_t w = 0; w < lanes; ++w) old[w] = math::exp(old[w] - next[w]);
-      for (int64_t w = 0; w < lanes; ++w) l[w] *= old[w];
-      for (int64_t c = 0; c < d; ++c) {
-        T* __restrict const o_line = p.ot + c * kPanel;
-        for (int64_t w = 0; w < lanes; ++w) o_line[w] *= old[w];
-      }
-      std::copy_n(next, kPanel, p.m);
-    }
-    T* __restrict const l = p.l;
-    for (int64_t j = 0; j < n; ++j) {
-      T* __restrict const s = p.s + j * kPanel;
-      for (int64_t w = 0; w < lanes; ++w) {
-        const T e = math::exp_below_zero(s[w] - next[w]);
-        s[w] = e;
-        l[w] += e;
-      }
-    }
-  }
-
-  void close(Panel& p) const {
-    for (int64_t w = 0; w < p.lanes; ++w) {
-      p.next[w] = p.l[w] > 0 ? T(1) / p.l[w] : p.l[w] == 0 ? T(0) : p.l[w];  // NaN stays NaN
-      p.m[w] = p.l[w] == 0 ? -std::numeric_limits<T>::infinity() : p.m[w] + math::log(p.l[w]);
-    }
-    std::copy_n(p.m, p.count, lse + p.bh * nq + p.first);
-    if (o == nullptr) return;
-    T* const out = o + (p.bh * nq + p.first) * d;
-    for (int64_t c = 0; c < d; ++c) {
-      const T unit = low.pv() ? low.v_scale[p.bh * d + c] / T(127) : T(1);
-      T* __restrict const line = p.ot + c * kPanel;
-      const T* __restrict const inverse = p.next;
-      for (int64_t w = 0; w < p.lanes; ++w) line[w] = line[w] * inverse[w] * unit;
-    }
-    transpose(p.ot, kPanel, d, p.count, out, d);
-  }
-
-  void run(int64_t heads) const {
+  void run() const {
     const BlockLists* const lists = args.lists;
-    // Panels do not cross query blocks where these differ in what they visit or in scale.
+    // Panels do not cross query blocks where these differ in what they visit or in unit.
     const int64_t block = lists != nullptr || args.quant.any() ? args.block_q : nq;
-    const int64_t per_block = blocks(std::min(block, nq), kPanel), rows = blocks(nq, block);
-    parallel_for(0, heads * rows * per_block, grain(4 * std::min({kPanel, block, nq}) * nk * d),
-                 [&](int64_t b, int64_t e) {
-                   for (int64_t i = b; i < e; ++i) {
-                     const int64_t row = i / per_block, bh = row / rows, at = row % rows * block;
-                     Panel p{};
-                     p.bh = bh;
-                     p.first = at + i % per_block * kPanel;
-                     p.count = std::min({kPanel, at + block - p.first, nq - p.first});
-                     if (p.count <= 0) continue;
-                     Scratch<T> memory(scratch_size());
-                     open(p, memory);
-                     if (lists == nullptr)
-                       for (int64_t j = 0; j < nk; j += tile) visit(p, j, std::min(j + tile, nk));
-                     else
-                       for_each_run(lists->row_start, lists->row_index, row, args.block_k, nk,
-                                    args.quant.any() ? 1 : nk, [&](int64_t begin, int64_t end) {
-                                      for (int64_t j = begin; j < end; j += tile)
-                                        visit(p, j, std::min(j + tile, end));
-                                    });
-                     close(p);
-                   }
-                 });
+    const int64_t per_block = blocks(std::min(block, nq), simd::kPanel), rows = blocks(nq, block);
+    std::vector<Tile> all;
+    if (lists == nullptr) add_tiles(all, 0, nk);
+    const int64_t flops = 4 * std::min({simd::kPanel, block, nq}) * nk * d;
+    parallel_for(0, heads * rows * per_block, grain(flops), [&](int64_t b, int64_t e) {
+      std::vector<Tile> own;
+      int64_t owner = -1;
+      for (int64_t i = b; i < e; ++i) {
+        const int64_t row = i / per_block, bh = row / rows, at = row % rows * block;
+        const int64_t first = at + i % per_block * simd::kPanel;
+        const int64_t count = std::min({simd::kPanel, at + block - first, nq - first});
+        if (count <= 0) continue;
+        if (lists != nullptr && row != owner) {
+          own.clear();
+          for_each_run(lists->row_start, lists->row_index, row, args.block_k, nk, nk,
+                       [&](int64_t begin, int64_t end) { add_tiles(own, begin, end); });
+          owner = row;
+        }
+        panel(bh, first, count, lists != nullptr ? own : all);
+      }
+    });
   }
 };
 
-void flash_forward_cpu(Tensor& o, Tensor& lse, const Tensor& q_, const Tensor& k_, const Tensor& v_,
+void flash_forward_cpu(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                        const FlashArgs& args_) {
   FlashArgs args = args_;
   if (args.lists != nullptr) args.block_q = args.lists->block_q, args.block_k = args.lists->block_k;
-  const Tensor q = compute_rows(q_);
-  Tensor k = compute_rows(k_), v = compute_rows(v_);
   if (q.numel() == 0) return;
-  Tensor wide = !o.defined() || o.dtype() == q.dtype() ? o : Tensor(o.shape(), q.dtype());
-  visit<DType::f32, DType::f64>(q.dtype(), "attention", [&]<class T>() {
-    const LowBitOperands<T> low = low_bit_operands<T>(q, k, v, args);
-    const Tensor bias = log_of(args.weight);
-    const Forward<T> f{Heads<T>(q),
-                       Heads<T>(k),
-                       Heads<T>(v),
-                       wide.defined() ? wide.mutable_data<T>() : nullptr,
+  const DType type = compute_dtype(q.dtype());
+  visit<DType::f32, DType::f64>(type, "attention", [&]<class T>() {
+    const Operands<T> in = operands<T>(q, k, v, args);
+    const DType out_type = in.score == Score::bf16 ? DType::bf16 : type;
+    Tensor wide = !o.defined() || o.dtype() == out_type ? o : Tensor(o.shape(), out_type);
+    const Tensor bias = log2_of(args.weight);
+    const Forward<T> f{in,
+                       o.defined() ? &wide : nullptr,
                        lse.mutable_data<T>(),
+                       q.dim(0) * q.dim(1),
                        q.dim(2),
                        k.dim(2),
                        q.dim(3),
                        args,
-                       low,
-                       bias.defined() ? bias.data<T>() : nullptr,
-                       args.quant.any() ? std::min(args.block_k, k.dim(2)) : kKeyTile};
-    f.run(q.dim(0) * q.dim(1));
+                       bias.defined() ? bias.data<T>() : nullptr};
+    f.run();
+    if (o.defined() && o.dtype() != out_type) o.copy_(wide);
   });
-  if (o.defined() && o.dtype() != q.dtype()) o.copy_(wide);
 }
 
 }  // namespace

@@ -51,6 +51,50 @@ enum class SmoothK : uint8_t { no, yes };
 [[nodiscard]] Var sla2_router_loss(const Var& q, const Var& k, const Var& v,
                                    const AttentionSpec& spec, const AttentionParams& params);
 
+/// Sparse-linear attention (SLA, arXiv 2509.24006): O = O_s + O_l W^T + b. The blocks come from
+/// pooled q and smoothed k, without gradient.
+[[nodiscard]] AttentionOutput sla_attention(const Var& q, const Var& k, const Var& v,
+                                            const AttentionSpec& spec,
+                                            const AttentionParams& params);
+
+/// Mask (..., T) of the best blocks of each row of logits, by their share `p` of the softmax:
+/// Selector::top_p or Selector::cdf.
+[[nodiscard]] Tensor top_p_block_map(const Tensor& scores, double p, Selector convention);
+
+/// Exact attention over a mask: params.mask, or spec.selector over pooled scores (with routers, if
+/// params has them) and the prefix.
+[[nodiscard]] AttentionOutput sparse_attention(const Var& q, const Var& k, const Var& v,
+                                               const AttentionSpec& spec,
+                                               const AttentionParams& params);
+
+/// Training-free block selection (SpargeAttention, arXiv 2502.18137): pooled scores by cdf or
+/// top-k, and whole every block whose tokens are unlike each other (mean cosine <= theta).
+[[nodiscard]] AttentionOutput sparge_attention(const Var& q, const Var& k, const Var& v,
+                                               const AttentionSpec& spec);
+
+/// Video sparse attention (VSA, arXiv 2505.13389), blocks of block_k tokens: o = gate_c O_c + O_f,
+/// O_c attention between block means, O_f over the best topk blocks. Nq = Nk.
+[[nodiscard]] AttentionOutput vsa_attention(const Var& q, const Var& k, const Var& v,
+                                            const AttentionSpec& spec,
+                                            const AttentionParams& params);
+
+/// Log-linear sparse attention (LLSA, arXiv 2512.16615): coarse-to-fine selection over `levels`
+/// poolings by block_k, whose coarse keys are attended as well (enrichment). Nq = Nk. Prefix blocks
+/// join the selection of the finest level only.
+[[nodiscard]] AttentionOutput llsa_attention(const Var& q, const Var& k, const Var& v,
+                                             const AttentionSpec& spec);
+
+/// Mixture of block attention for video (VMoBA, arXiv 2506.23858), chunks of block_k tokens: every
+/// token attends to its own chunk and to those that its gates choose. Nq = Nk. `mask` of the result
+/// is the selection (B, H, N, chunks).
+[[nodiscard]] AttentionOutput vmoba_attention(const Var& q, const Var& k, const Var& v,
+                                              const AttentionSpec& spec);
+
+/// Exact attention to the tiles at most `radius` away: a fixed mask, the floor of the others.
+/// Blocks that touch such tiles are taken whole. Nq = Nk.
+[[nodiscard]] AttentionOutput window_attention(const Var& q, const Var& k, const Var& v,
+                                               const AttentionSpec& spec);
+
 /// The variant of PixelGen's `sla` branch, exactly: cells of `compression` tokens, softmax over all
 /// keys then mask, global linear branch with a projection across heads. Nq = Nk.
 [[nodiscard]] AttentionOutput pixelgen_sla2(const Var& q, const Var& k, const Var& v,

@@ -3,6 +3,8 @@
 // selector, these, and a combiner; the public functions check shapes, the parts do not.
 #pragma once
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "tenun/autograd/var.h"
 #include "tenun/ops/attention/flash.h"
@@ -18,6 +20,24 @@ struct FlashVars {
                               FlashArgs args, std::optional<BlockLists> lists = {});
 /// Only the log-sum-exp of full attention, (B, H, Nq).
 [[nodiscard]] Var full_lse(const Var& q, const Var& k, double scale);
+
+/// Keys and values that merged attention takes parts of; (B, H, any number, D).
+struct KeySource {
+  Var k, v;
+};
+struct KeyPart {
+  size_t source = 0;                  ///< whose keys ...
+  int64_t first = 0, count = 0;       ///< ... and which of them
+  std::optional<BlockLists> lists{};  ///< blocks of the queries and of these keys; none: all
+  double log_weight = 0;              ///< added to the scores: every key counts e^that times
+};
+/// One softmax over all parts together; a key may be in several.
+[[nodiscard]] FlashVars merged_flash(const Var& q, const std::vector<KeySource>& sources,
+                                     std::vector<KeyPart> parts, double scale);
+/// Each token over the chunks of keys that are not 0 in its line of `selection` u8 (B, H, N,
+/// chunks): the queries of a chunk are gathered, and a token's chunks merged by their lse.
+[[nodiscard]] FlashVars chunk_attention(const Var& q, const Var& k, const Var& v,
+                                        const Tensor& selection, int64_t chunk, double scale);
 
 /// The linear branch over 1 - m, or over all keys where `m` is undefined. A constant m may be u8.
 [[nodiscard]] Var linear_complement(const Var& q, const Var& k, const Var& v, const Var& m,

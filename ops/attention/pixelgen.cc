@@ -198,8 +198,7 @@ AttentionOutput pixelgen_sla2(const Var& q_, const Var& k_, const Var& v_,
   check<ShapeError>(q.dim(2) == k.dim(2), kOp, "is self-attention: q {} and k {} differ in length",
                     q.value().describe(), k.value().describe());
   check(spec.compression >= 1, kOp, "compression must be positive, got {}", spec.compression);
-  check(spec.topk_ratio >= 0 && spec.topk_ratio <= 1, kOp, "topk_ratio must be in [0, 1], got {}",
-        spec.topk_ratio);
+  attn::check_ratio(kOp, "topk_ratio", spec.topk_ratio);
   check(spec.dropout == 0, kOp, "has no dropout of the probabilities; set it to 0");
   const int64_t h = q.dim(1), width = h * q.dim(3);
   check(params.alpha.defined() && params.proj_l.defined(), kOp,

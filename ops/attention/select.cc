@@ -8,7 +8,7 @@
 #include "tenun/core/check.h"
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/flash.h"
-#include "tenun/ops/attention/tile.h"
+#include "tenun/ops/attention/select_rows.h"
 #include "tenun/ops/matmul.h"
 
 namespace tenun::attn {
@@ -40,17 +40,6 @@ void block_mean_cpu(Tensor& y, const Tensor& x_, int64_t block, PoolDivisor divi
   });
 }
 
-// Rows of a (..., R, T) tensor: calls f(row, first free column), the latter T where all are forced.
-template <class F>
-void each_row(const Tensor& x, Forced forced, F&& f) {
-  const int64_t cols = x.dim(-1), rows = x.rank() > 1 ? x.dim(-2) : 1;
-  const int64_t count = cols == 0 ? 0 : x.numel() / cols;
-  parallel_for(0, count, grain(400 * cols), [&](int64_t b, int64_t e) {
-    for (int64_t r = b; r < e; ++r)
-      f(r, r % rows < forced.rows ? cols : std::min(forced.cols, cols));
-  });
-}
-
 void topk_blocks_cpu(Tensor& mask, const Tensor& scores, int64_t k, Forced forced) {
   visit<DType::f32, DType::f64>(scores.dtype(), "top-k blocks", [&]<class T>() {
     const T* const in = scores.data<T>();
@@ -61,16 +50,7 @@ void topk_blocks_cpu(Tensor& mask, const Tensor& scores, int64_t k, Forced force
       uint8_t* const m = out + r * cols;
       std::fill(m, m + first, uint8_t{1});
       std::fill(m + first, m + cols, uint8_t{0});
-      std::vector<int64_t> order(static_cast<size_t>(cols - first));
-      std::iota(order.begin(), order.end(), first);
-      const auto rank = [&](int64_t i) {
-        return std::isnan(x[i]) ? -std::numeric_limits<T>::infinity() : x[i];
-      };
-      const int64_t take = std::min(k, cols - first);
-      std::partial_sort(
-          order.begin(), order.begin() + take, order.end(),
-          [&](int64_t a, int64_t b) { return rank(a) != rank(b) ? rank(a) > rank(b) : a < b; });
-      for (int64_t i = 0; i < take; ++i) m[order[static_cast<size_t>(i)]] = 1;
+      for (const int64_t i : best_first(x, first, cols, k)) m[i] = 1;
     });
   });
 }
@@ -230,9 +210,11 @@ constinit Kernel<void(Tensor& m, const Tensor& x, double target, double tau, For
 constinit Kernel<void(Tensor& dx, const Tensor& dm, const Tensor& m, double tau)>
     kernel::soft_topk_backward{"soft_topk backward", soft_topk_backward_cpu};
 
+int64_t share_of(double ratio, int64_t count) {
+  return static_cast<int64_t>(std::floor(ratio * static_cast<double>(count) + 1e-6));
+}
 int64_t selected_count(double ratio, int64_t count) {
-  const double k = std::floor(ratio * static_cast<double>(count) + 1e-6);
-  return static_cast<int64_t>(std::clamp(k, 1.0, static_cast<double>(std::max<int64_t>(count, 1))));
+  return std::clamp<int64_t>(share_of(ratio, count), 1, std::max<int64_t>(count, 1));
 }
 
 Tensor block_mean(const Tensor& x, int64_t block) {
@@ -258,6 +240,10 @@ Var soft_topk(const Var& x, double target, double tau, Forced forced) {
   check(target > 0, "soft_topk", "the target {} must be positive", target);
   check(tau > 0, "soft_topk", "tau {} must be positive", tau);
   return apply(SoftTopk{.target = target, .tau = tau, .forced = forced}, x);
+}
+
+void check_ratio(const char* op, const char* what, double ratio) {
+  check(ratio >= 0 && ratio <= 1, op, "{} must be in [0, 1], got {}", what, ratio);
 }
 
 double density(const Tensor& mask) {

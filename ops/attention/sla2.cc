@@ -20,8 +20,7 @@ void check_spec(const Var& q, const Var& k, const Var& v, const AttentionSpec& s
                 const AttentionParams& p) {
   attn::check_qkv(kOp, q.value(), k.value(), v.value());
   attn::check_blocks(kOp, q.value(), k.value(), nullptr, s.block_q, s.block_k);
-  check(s.topk_ratio >= 0 && s.topk_ratio <= 1, kOp, "topk_ratio must be in [0, 1], got {}",
-        s.topk_ratio);
+  attn::check_ratio(kOp, "topk_ratio", s.topk_ratio);
   check(s.tau > 0, kOp, "tau must be positive, got {}", s.tau);
   check(s.eps >= 0, kOp, "eps must not be negative, got {}", s.eps);
   check(s.prefix >= 0 && s.prefix <= q.dim(2) + k.dim(2), kOp,
@@ -43,8 +42,8 @@ AttentionOutput sla2_attention(const Var& q_, const Var& k_, const Var& v_,
   check_spec(q, k, v, spec, params);
   const int64_t tm = attn::blocks(q.dim(2), spec.block_q),
                 tn = attn::blocks(k.dim(2), spec.block_k);
-  const attn::Forced forced{std::min(attn::blocks(spec.prefix, spec.block_q), tm),
-                            std::min(attn::blocks(spec.prefix, spec.block_k), tn)};
+  const attn::Forced forced =
+      attn::forced_by(spec.prefix, q.value(), k.value(), spec.block_q, spec.block_k);
   attn::FlashArgs args;
   args.scale = attn::default_scale(q);
   args.block_q = spec.block_q, args.block_k = spec.block_k;

@@ -7,8 +7,6 @@
 namespace tenun {
 namespace {
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 std::vector<double> features(std::vector<double> x, int64_t d, const std::string& map) {
   for (size_t r = 0; r < x.size(); r += at(d)) {
     double most = -std::numeric_limits<double>::infinity(), sum = 0;
@@ -27,6 +25,26 @@ std::vector<double> features(std::vector<double> x, int64_t d, const std::string
 }
 
 }  // namespace
+
+std::vector<CaseInput> qkv(int64_t b, int64_t h, int64_t nq, int64_t nk, int64_t d) {
+  return {{b, h, nq, d}, {b, h, nk, d}, {b, h, nk, d}};
+}
+
+std::vector<int> by_mass(const std::vector<double>& row, double p, bool inclusive) {
+  double total = 0, sum = 0;
+  for (const double x : row) total += std::exp(x);
+  std::vector<size_t> order(row.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return row[a] > row[b]; });
+  std::vector<int> flags(row.size());
+  for (size_t i = 0; i < order.size(); ++i) {
+    const double next = sum + (total > 0 ? std::exp(row[order[i]]) / total : 1.0);
+    if (inclusive ? sum >= p : i > 0 && next > p) break;
+    flags[order[i]] = 1;
+    sum = next;
+  }
+  return flags;
+}
 
 NaiveAttention::NaiveAttention(const OpArgs& args)
     : heads(args.tensor("q").dim(0) * args.tensor("q").dim(1)),

@@ -9,6 +9,15 @@
 
 namespace tenun {
 
+[[nodiscard]] inline size_t at(int64_t i) { return static_cast<size_t>(i); }
+/// ceil(a / b)
+[[nodiscard]] inline int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+/// q, k, v of a case.
+[[nodiscard]] std::vector<CaseInput> qkv(int64_t b, int64_t h, int64_t nq, int64_t nk, int64_t d);
+/// The best entries of a row of logits by their share of its softmax, as flags: the shortest prefix
+/// with sum >= p, or, not inclusive, those with a prefix sum <= p and at least one.
+[[nodiscard]] std::vector<int> by_mass(const std::vector<double>& row, double p, bool inclusive);
+
 class NaiveAttention {
  public:
   using Matrix = std::vector<double>;  ///< (B H) x rows x columns, row-major

@@ -5,6 +5,7 @@
 
 #include "tenun/core/check.h"
 #include "tenun/core/cpu_features.h"
+#include "tenun/ops/attention/kernels/kernels.h"
 #include "tenun/ops/simd/gemm_kernels.h"
 #include "tenun/ops/simd/product_kernels.h"
 
@@ -61,6 +62,16 @@ const GemmKernels& gemm_kernels(Isa isa) {
 
 const ProductKernels& product_kernels(Isa isa) {
   return choose(isa, avx2::product_kernels, avx512::product_kernels, avx512_bf16::product_kernels);
+}
+const FlashKernels& flash_kernels(Isa isa) {
+  return choose(isa, avx2::flash_kernels, avx512::flash_kernels, avx512_bf16::flash_kernels);
+}
+const FlashBackwardKernels& flash_backward_kernels(Isa isa) {
+  return choose(isa, avx2::flash_backward_kernels, avx512::flash_backward_kernels,
+                avx512_bf16::flash_backward_kernels);
+}
+const PackKernels& pack_kernels(Isa isa) {
+  return choose(isa, avx2::pack_kernels, avx512::pack_kernels, avx512_bf16::pack_kernels);
 }
 
 }  // namespace tenun::simd

@@ -37,5 +37,11 @@ struct GemmKernels;     // ops/simd/gemm_kernels.h
 struct ProductKernels;  // ops/simd/product_kernels.h
 [[nodiscard]] const GemmKernels& gemm_kernels(Isa isa = active_isa());
 [[nodiscard]] const ProductKernels& product_kernels(Isa isa = active_isa());
+struct FlashKernels;  // ops/attention/kernels/kernels.h
+[[nodiscard]] const FlashKernels& flash_kernels(Isa isa = active_isa());
+struct FlashBackwardKernels;
+[[nodiscard]] const FlashBackwardKernels& flash_backward_kernels(Isa isa = active_isa());
+struct PackKernels;
+[[nodiscard]] const PackKernels& pack_kernels(Isa isa = active_isa());
 
 }  // namespace tenun::simd

@@ -30,7 +30,7 @@ struct FloatKind {
   using Lanes = Sum;  ///< a vector of B
   using Spread = Sum;
   static constexpr int kWidth = kLanes<T>;
-  TENUN_VECTOR static Lanes lanes(const T* p) { return load(p); }
+  TENUN_VECTOR static Lanes lanes(const T* p) { return in_register(load(p)); }
   TENUN_VECTOR static Spread spread(const T* p) { return broadcast(*p); }
   TENUN_VECTOR static Sum mac(Spread a, Lanes b, Sum c) { return fma(a, b, c); }
   TENUN_VECTOR static Sum zero() { return Sum{}; }
@@ -51,7 +51,7 @@ struct Bf16Kind {
 #if defined(__AVX512BF16__)
   using Lanes = Bits;
   using Spread = Bits;
-  TENUN_VECTOR static Lanes lanes(const Group* p) { return load_bits(p); }
+  TENUN_VECTOR static Lanes lanes(const Group* p) { return in_register(load_bits(p)); }
   TENUN_VECTOR static Spread spread(const Group* p) {
     return broadcast(static_cast<int32_t>(p->bits));
   }
@@ -88,7 +88,7 @@ struct S8U8Kind {
 #if defined(__AVX512VNNI__)
   using Lanes = Bits;
   using Spread = Bits;
-  TENUN_VECTOR static Lanes lanes(const Group* p) { return load_bits(p); }
+  TENUN_VECTOR static Lanes lanes(const Group* p) { return in_register(load_bits(p)); }
   TENUN_VECTOR static Spread spread(const Group* p) {
     return broadcast(static_cast<int32_t>(p->bits));
   }

@@ -43,6 +43,18 @@ struct Vector<double> {
 
 #define TENUN_VECTOR [[gnu::always_inline]] inline
 
+/// Keeps x in a register: under pressure compilers load a vector again for each use, and then the
+/// load ports limit the product (measured: 96 instead of 108 GFLOP/s).
+template <class V>
+TENUN_VECTOR V in_register(V x) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(x));
+#else
+  asm("" : "+x"(x));
+#endif
+  return x;
+}
+
 #if defined(__AVX512F__)
 TENUN_VECTOR F32 load(const float* p) { return _mm512_loadu_ps(p); }
 TENUN_VECTOR F64 load(const double* p) { return _mm512_loadu_pd(p); }

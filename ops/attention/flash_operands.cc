@@ -1,0 +1,222 @@
+#include "tenun/ops/attention/flash_operands.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tenun/core/parallel.h"
+#include "tenun/ops/attention/flash_detail.h"
+#include "tenun/ops/simd/isa.h"
+
+namespace tenun::attn {
+namespace {
+
+constexpr int64_t padded_depth(int64_t d) { return (d + 7) / 8 * 8; }
+
+// The tensor itself where its rows can be read in place.
+template <class T>
+Operand in_place(const Tensor& x) {
+  return {x,
+          x.data<T>(),
+          x.dim(1),
+          x.strides()[0],
+          x.strides()[1],
+          x.strides()[2],
+          static_cast<int64_t>(sizeof(T))};
+}
+template <class T>
+Operand contiguous(Tensor memory, int64_t heads, int64_t head, int64_t stride) {
+  Operand o{
+      memory, memory.data<T>(), heads, heads * head, head, stride, static_cast<int64_t>(sizeof(T))};
+  return o;
+}
+
+// Rows of `depth` channels, zeros behind the real ones.
+template <class T>
+Operand rows(const Tensor& x, int64_t depth) {
+  const int64_t d = x.dim(3), n = x.dim(2), heads = x.dim(0) * x.dim(1);
+  if (d == depth) return in_place<T>(x);
+  Tensor y = Tensor::zeros({heads, n, depth}, x.dtype());
+  T* const out = y.mutable_data<T>();
+  const Heads<T> in(x);
+  parallel_for(0, heads * n, grain(4 * depth), [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) std::copy_n(in[i / n].row(i % n), d, out + i * depth);
+  });
+  return contiguous<T>(y, x.dim(1), n * depth, depth);
+}
+
+// Rows of k where values are grouped: in the same order as these.
+Operand keys_in_order(const Operands<float>& o, const Tensor& k) {
+  if (o.block == o.padded) return rows<float>(k, o.depth);
+  const int64_t heads = k.dim(0) * k.dim(1), n = k.dim(2), d = k.dim(3);
+  const int64_t count = blocks(n, o.block) * o.padded;
+  Tensor y = Tensor::zeros({heads, count, o.depth}, k.dtype());
+  float* const out = y.mutable_data<float>();
+  const Heads<float> in(k);
+  parallel_for(0, heads * n, grain(4 * d), [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i)
+      std::copy_n(in[i / n].row(i % n), d, out + (i / n * count + o.begin(i % n)) * o.depth);
+  });
+  return contiguous<float>(y, k.dim(1), count * o.depth, o.depth);
+}
+
+// Values in groups along the keys, block by block: f(head, first key, keys, where to).
+template <class T, class F>
+void group_values(Operands<T>& o, const Tensor& v, int64_t group, F&& f) {
+  const int64_t heads = v.dim(0) * v.dim(1), n = v.dim(2), count = blocks(n, o.block);
+  const int64_t size = o.padded / group * o.depth;
+  Tensor y({heads, count, size}, DType::i32);
+  int32_t* const out = y.mutable_data<int32_t>();
+  parallel_for(0, heads * count, grain(16 * o.block * o.depth), [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t first = i % count * o.block;
+      f(i / count, first, std::min(o.block, n - first),
+        reinterpret_cast<simd::Group*>(out + i * size));
+    }
+  });
+  o.v = contiguous<int32_t>(y, v.dim(1), count * size, o.depth);
+}
+
+// 8-bit scores: q per query block, smoothed k per key block.
+void quantize_scores(Operands<float>& o, const Tensor& q, const Tensor& k, const FlashArgs& args) {
+  const simd::PackKernels& pack = simd::pack_kernels();
+  const int64_t heads = q.dim(0) * q.dim(1), nq = q.dim(2), nk = k.dim(2), d = q.dim(3);
+  const int64_t tm = blocks(nq, args.block_q), tn = blocks(nk, args.block_k);
+  o.q_unit = Tensor({heads, tm}, DType::f32);
+  o.k_unit = Tensor({heads, tn}, DType::f32);
+  o.key_rows = o.block == 0 ? nk : tn * o.padded;
+  o.k_start = Tensor({heads, o.key_rows}, DType::i32);
+  Tensor bytes({heads, o.key_rows, o.depth}, DType::i8);
+  const Tensor mean_ = token_mean(k);
+  const float* const mean = mean_.data<float>();
+  const Heads<float> qs(q), ks(k);
+  float *const qu = o.q_unit.mutable_data<float>(), *const ku = o.k_unit.mutable_data<float>();
+  int32_t* const start = o.k_start.mutable_data<int32_t>();
+  int8_t* const out = bytes.mutable_data<int8_t>();
+  parallel_for(0, heads * tm, grain(4 * args.block_q * d), [&](int64_t b, int64_t e) {
+    std::vector<float> most(static_cast<size_t>(d));
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t first = i % tm * args.block_q;
+      std::fill(most.begin(), most.end(), 0.0f);
+      pack.largest(qs[i / tm].row(first), qs[i / tm].stride, std::min(args.block_q, nq - first), d,
+                   most.data());
+      qu[i] = *std::max_element(most.begin(), most.end()) / 127;
+    }
+  });
+  parallel_for(0, heads * tn, grain(8 * args.block_k * d), [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t bh = i / tn, first = i % tn * args.block_k;
+      const int64_t at = bh * o.key_rows + o.begin(first);
+      ku[i] = pack.key_bytes(ks[bh].row(first), ks[bh].stride, std::min(args.block_k, nk - first),
+                             d, o.depth, mean + bh * d, out + at * o.depth, start + at);
+    }
+  });
+  o.k = contiguous<int8_t>(bytes, q.dim(1), o.key_rows * o.depth, o.depth / 4);
+}
+
+// 8-bit values: one unit per channel over all keys.
+void quantize_values(Operands<float>& o, const Tensor& v) {
+  const simd::PackKernels& pack = simd::pack_kernels();
+  const int64_t heads = v.dim(0) * v.dim(1), n = v.dim(2), d = v.dim(3);
+  Tensor inverse({heads, d}, DType::f32);
+  o.v_unit = Tensor::zeros({heads, d}, DType::f32);
+  const Heads<float> vs(v);
+  float *const unit = o.v_unit.mutable_data<float>(), *const inv = inverse.mutable_data<float>();
+  parallel_for(0, heads, grain(4 * n * d), [&](int64_t b, int64_t e) {
+    for (int64_t h = b; h < e; ++h) {
+      pack.largest(vs[h].row(0), vs[h].stride, n, d, unit + h * d);
+      for (int64_t c = h * d; c < (h + 1) * d; ++c) {
+        unit[c] /= 127;
+        inv[c] = unit[c] > 0 ? 1 / unit[c] : 0;
+      }
+    }
+  });
+  group_values(o, v, 4, [&](int64_t bh, int64_t first, int64_t count, simd::Group* to) {
+    pack.value_quads(vs[bh].row(first), vs[bh].stride, count, d, o.depth, inv + bh * d, to);
+  });
+}
+
+void pair_values(Operands<float>& o, const Tensor& v) {
+  const simd::PackKernels& pack = simd::pack_kernels();
+  const Heads<bf16> vs(v);
+  group_values(o, v, 2, [&](int64_t bh, int64_t first, int64_t count, simd::Group* to) {
+    pack.value_pairs_bf16(reinterpret_cast<const uint16_t*>(vs[bh].row(first)), vs[bh].stride,
+                          count, o.depth, to);
+  });
+}
+
+// The integers of low-bit products held in f64, the reference that the golden files check.
+Operands<double> exact_operands(const Tensor& q, const Tensor& k_, const Tensor& v_,
+                                const FlashArgs& args) {
+  Operands<double> o;
+  o.depth = padded_depth(q.dim(3));
+  Tensor k = k_, v = v_;
+  const LowBitOperands low = low_bit_operands(q, k, v, args);
+  o.score = low.qk() ? Score::s8 : Score::real;
+  o.value = low.pv() ? Value::s8 : Value::real;
+  o.q_unit = low.q_unit, o.k_unit = low.k_unit, o.v_unit = low.v_unit;
+  o.q = in_place<double>(q), o.k = rows<double>(k, o.depth), o.v = rows<double>(v, o.depth);
+  return o;
+}
+
+}  // namespace
+
+bool in_pairs(const Tensor& x) {
+  const Shape& s = x.strides();
+  return x.dtype() == DType::bf16 && x.dim(3) % 8 == 0 && s[3] == 1 && s[0] % 2 == 0 &&
+         s[1] % 2 == 0 && s[2] % 2 == 0 && reinterpret_cast<uintptr_t>(x.data<bf16>()) % 4 == 0;
+}
+
+Tensor token_pairs(const Tensor& x, int64_t block) {
+  Operands<float> o;
+  o.depth = x.dim(3), o.block = block, o.padded = (block + 1) / 2 * 2;
+  pair_values(o, x);
+  return o.v.memory;
+}
+
+template <>
+Operands<double> operands(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const FlashArgs& args) {
+  return exact_operands(compute_rows(q), compute_rows(k), compute_rows(v), args);
+}
+
+template <>
+Operands<float> operands(const Tensor& q_, const Tensor& k_, const Tensor& v_,
+                         const FlashArgs& args) {
+  Operands<float> o;
+  o.depth = padded_depth(q_.dim(3));
+  const bool blocked = args.lists != nullptr || args.weight.defined() || args.quant.any();
+  const auto group = [&](int64_t n) {
+    o.block = blocked ? args.block_k : 64;
+    o.padded = (o.block + n - 1) / n * n;
+  };
+  if (in_pairs(q_) && in_pairs(k_) && in_pairs(v_) && args.dropout == 0 && !args.quant.any() &&
+      (!blocked || args.block_k % 2 == 0)) {
+    o.score = Score::bf16, o.value = Value::bf16;
+    o.q = in_place<bf16>(q_), o.k = in_place<bf16>(k_);
+    o.q.stride /= 2, o.k.stride /= 2;
+    group(2);
+    pair_values(o, v_);
+    return o;
+  }
+  const Tensor q = compute_rows(q_), k = compute_rows(k_);
+  o.q = in_place<float>(q);
+  const bool low_k = args.quant.qk == LowBit::int8, low_v = args.quant.pv == LowBit::int8;
+  const bool pairs =
+      low_k && !low_v && v_.dtype() == DType::bf16 && v_.strides()[3] == 1 && v_.dim(3) % 8 == 0;
+  o.score = low_k ? Score::s8 : Score::real;
+  o.value = low_v ? Value::s8 : pairs ? Value::bf16 : Value::real;
+  if (o.value != Value::real) group(low_v ? 4 : 2);
+  if (low_k)
+    quantize_scores(o, q, k, args);
+  else
+    o.k = keys_in_order(o, args.quant.any() ? smoothed(k) : k);
+  if (low_v)
+    quantize_values(o, compute_rows(v_));
+  else if (pairs)
+    pair_values(o, v_);
+  else
+    o.v = rows<float>(compute_rows(v_), o.depth);
+  return o;
+}
+
+}  // namespace tenun::attn

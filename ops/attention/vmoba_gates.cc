@@ -1,0 +1,122 @@
+// VMoBA (arXiv 2506.23858): which chunks of keys each token attends to. Gates are products of the
+// token with the mean of the chunk; a token's own chunk is always taken. The (token, chunk) pairs
+// compete for each token or within a head, by number or by their share of the gates' mass.
+#include "tenun/core/check.h"
+#include "tenun/ops/attention/methods.h"
+#include "tenun/ops/attention/parts.h"
+#include "tenun/ops/attention/select_rows.h"
+#include "tenun/ops/matmul.h"
+
+namespace tenun {
+namespace {
+
+constexpr const char* kOp = "vmoba_attention";
+
+/// Pairs that compete with each other: pair p belongs to token first + p / chunks and chunk
+/// p % chunks.
+template <class T>
+struct Scope {
+  const T* gate;
+  uint8_t* chosen;
+  int64_t first, tokens, chunks, chunk;
+
+  [[nodiscard]] bool own(int64_t p) const { return (first + p / chunks) / chunk == p % chunks; }
+  [[nodiscard]] int64_t pairs() const { return tokens * chunks; }
+
+  // The others, best first.
+  [[nodiscard]] std::vector<int64_t> others() const {
+    std::vector<int64_t> order = attn::best_first(gate, 0, pairs(), pairs());
+    std::erase_if(order, [&](int64_t p) { return own(p); });
+    return order;
+  }
+  void take_own() const {
+    for (int64_t p = 0; p < pairs(); ++p) chosen[p] = own(p) ? 1 : 0;
+  }
+
+  // `count` pairs, the own ones included.
+  void by_number(int64_t count) const {
+    take_own();
+    const auto order = others();
+    const int64_t more = std::clamp<int64_t>(count - tokens, 0, std::ssize(order));
+    for (int64_t i = 0; i < more; ++i) chosen[order[static_cast<size_t>(i)]] = 1;
+  }
+
+  // Own pairs, and others up to the one with which the gates, scaled to [0, 1], reach the share
+  // `mass` of their sum.
+  void by_mass(double mass) const {
+    take_own();
+    double low = std::numeric_limits<double>::infinity(), high = -low;
+    for (int64_t p = 0; p < pairs(); ++p) {
+      const auto g = static_cast<double>(gate[p]);
+      low = std::min(low, g), high = std::max(high, g);
+    }
+    const double range = high - low > 1e-6 ? high - low : 1;
+    const auto scaled = [&](int64_t p) { return (static_cast<double>(gate[p]) - low) / range; };
+    double total = 0, mine = 0;
+    for (int64_t p = 0; p < pairs(); ++p) {
+      total += scaled(p);
+      if (own(p)) mine += scaled(p);
+    }
+    const double need = std::max(0.0, mass - mine / (total + 1e-6));
+    double sum = 0;
+    for (const int64_t p : others()) {
+      chosen[p] = 1;
+      sum += scaled(p);
+      if (sum / (total + 1e-6) >= need) return;
+    }
+  }
+};
+
+// u8 (B, H, N, chunks)
+Tensor choose(const Tensor& q, const Tensor& k, const AttentionSpec& spec) {
+  const Tensor means = attn::block_mean(k, spec.block_k);
+  const Tensor gates = matmul(attn::compute_rows(q), means.transpose(-2, -1)).contiguous();
+  const int64_t n = gates.dim(2), chunks = gates.dim(3), heads = gates.dim(0) * gates.dim(1);
+  Tensor selection(gates.shape(), DType::u8);
+  if (gates.numel() == 0) return selection;
+  const int64_t tokens = spec.scope == GateScope::query_head ? 1 : n;
+  const int64_t each = attn::count_of(spec, chunks) * tokens;
+  const attn::Forced forced = attn::forced_by(spec.prefix, q, k, 1, spec.block_k);
+  visit<DType::f32, DType::f64>(gates.dtype(), kOp, [&]<class T>() {
+    const T* const g = gates.data<T>();
+    uint8_t* const out = selection.mutable_data<uint8_t>();
+    parallel_for(
+        0, heads * n / tokens, attn::grain(100 * tokens * chunks), [&](int64_t b, int64_t e) {
+          for (int64_t i = b; i < e; ++i) {
+            const int64_t at = i * tokens * chunks;
+            const Scope<T> scope{g + at, out + at, i * tokens % n, tokens, chunks, spec.block_k};
+            if (spec.selector == Selector::threshold)
+              scope.by_mass(spec.mass);
+            else
+              scope.by_number(each);
+          }
+        });
+    for (int64_t i = 0; i < heads * n; ++i)
+      std::fill_n(out + i * chunks, i % n < forced.rows ? chunks : forced.cols, uint8_t{1});
+  });
+  return selection;
+}
+
+}  // namespace
+
+AttentionOutput vmoba_attention(const Var& q_, const Var& k_, const Var& v_,
+                                const AttentionSpec& spec) {
+  Var q = q_, k = k_, v = v_;
+  attn::cast_low(q, k, v);
+  attn::check_self(kOp, q.value(), k.value(), v.value(), spec.block_k);
+  attn::check_ratio(kOp, "topk_ratio", spec.topk_ratio);
+  check(spec.selector == Selector::topk || spec.selector == Selector::threshold, kOp,
+        "takes the selectors topk and threshold, not {}", name(spec.selector));
+  check(spec.topk >= 0 && spec.prefix >= 0, kOp,
+        "topk and prefix must not be negative, got {} and {}", spec.topk, spec.prefix);
+  check(!spec.quant.any(), kOp, "has no low-bit forward; set quant to none");
+  AttentionOutput out;
+  out.mask = choose(q.value(), k.value(), spec);
+  const attn::FlashVars r =
+      attn::chunk_attention(q, k, v, out.mask, spec.block_k, attn::default_scale(q));
+  out.o = r.o, out.lse = r.lse.value();
+  out.stats = {attn::density(out.mask), 1, out.mask.dim(2), out.mask.dim(3)};
+  return out;
+}
+
+}  // namespace tenun

@@ -1,0 +1,191 @@
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "tenun/autograd/tape.h"
+#include "tenun/core/allocator.h"
+#include "tenun/core/check.h"
+#include "tenun/core/profile.h"
+#include "tenun/tools/attention_inputs.h"
+#include "tenun/tools/bench_attention.h"
+
+namespace tenun::tools {
+namespace {
+
+// A case in the dtype that is measured: operands that want gradients, learned values too.
+struct Ready {
+  Var q, k, v;
+  AttentionSpec spec;
+  AttentionParams params;
+  Tensor dy;
+
+  Ready(const AttentionCase& c, Direction d) : spec(c.spec), params(c.params) {
+    const auto make = [&](const Tensor& t) {
+      const Tensor x = t.to(c.dtype);
+      return d == Direction::both ? Var::parameter(x) : Var(x);
+    };
+    q = make(c.q), k = make(c.k), v = make(c.v);
+    for (Var* p : {&params.router_q, &params.router_k, &params.alpha, &params.proj_l})
+      if (p->defined() && d == Direction::both) *p = Var::parameter(p->value());
+    if (d == Direction::both) {
+      dy = Tensor(c.q.shape(), DType::f32);
+      fill_normal(dy, RandomKey::derive(3, Purpose::test, 9));
+      dy = dy.to(c.dtype);
+    }
+  }
+  [[nodiscard]] AttentionOutput forward() const { return attention(q, k, v, spec, params); }
+  void zero_grad() {
+    for (Var* p : {&q, &k, &v, &params.router_q, &params.router_k, &params.alpha, &params.proj_l})
+      if (p->defined()) p->zero_grad();
+  }
+  void both() {
+    zero_grad();
+    Tape tape;
+    const AttentionOutput out = forward();
+    tape.backward(out.o, dy);
+  }
+};
+
+void run(Ready& r, Direction d) {
+  if (d == Direction::both) return r.both();
+  const NoGrad guard;
+  (void)r.forward();
+}
+
+struct Difference {
+  double cos = 1, rel_l1 = 0;
+};
+Difference difference(const Tensor& got, const Tensor& want) {
+  const auto a = got.values<double>(), b = want.values<double>();
+  double ab = 0, aa = 0, bb = 0, off = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    ab += a[i] * b[i], aa += a[i] * a[i], bb += b[i] * b[i];
+    off += std::abs(a[i] - b[i]), size += std::abs(b[i]);
+  }
+  return {aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 1, size > 0 ? off / size : 0};
+}
+
+// The first head of a learned tensor that has an axis of heads.
+Var first_head(const Var& v) { return v.defined() ? Var(v.value().slice(0, 0, 1)) : v; }
+
+AttentionParams wide(AttentionParams p) {
+  for (Var* v : {&p.router_q, &p.router_k, &p.alpha, &p.proj_l})
+    if (v->defined()) *v = Var(v->value().to(DType::f64));
+  return p;
+}
+
+AttentionAccuracy compare(const AttentionCase& c, int64_t queries, int64_t keys) {
+  const auto head = [&](const Tensor& t, int64_t n) {
+    return t.slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, n).contiguous().to(c.dtype);
+  };
+  const Tensor q = head(c.q, queries), k = head(c.k, keys), v = head(c.v, keys);
+  AttentionParams p = c.params;
+  const int64_t d = q.dim(3), tm = (queries + c.spec.block_q - 1) / c.spec.block_q,
+                tn = (keys + c.spec.block_k - 1) / c.spec.block_k;
+  p.alpha = first_head(p.alpha);
+  if (p.alpha.defined() && p.alpha.rank() == 2) p.alpha = Var(p.alpha.value().slice(1, 0, tm));
+  if (p.proj_l.defined()) p.proj_l = Var(p.proj_l.value().slice(0, 0, d).slice(1, 0, d));
+  if (p.mask.defined())
+    p.mask = p.mask.slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, tm).slice(3, 0, tn);
+  const Tensor got = attention(q, k, v, c.spec, p).o.value();
+  // The reference gets the same operands, as they were rounded.
+  const Tensor q64 = q.to(DType::f64), k64 = k.to(DType::f64), v64 = v.to(DType::f64);
+  AttentionSpec exact = c.spec;
+  exact.quant = {};
+  if (exact.method == AttentionMethod::sage) exact.method = AttentionMethod::dense;
+  const Tensor own = attention(q64, k64, v64, exact, wide(p)).o.value();
+  const Tensor dense = attention(q64, k64, v64, {}).o.value();
+  const Difference a = difference(got, own), b = difference(got, dense);
+  return {a.cos, a.rel_l1, b.cos, b.rel_l1, queries, keys};
+}
+
+}  // namespace
+
+double AttentionCase::dense_flops(Direction d) const {
+  const double forward = 4.0 * static_cast<double>(q.numel()) * static_cast<double>(k.dim(2));
+  return d == Direction::both ? 3.5 * forward : forward;
+}
+
+bool has_sparsity(AttentionMethod m) {
+  return m != AttentionMethod::dense && m != AttentionMethod::sage && m != AttentionMethod::linear;
+}
+
+bool has_low_bit(AttentionMethod m) {
+  return m == AttentionMethod::sage || m == AttentionMethod::sla2 ||
+         m == AttentionMethod::pixelgen_sla2;
+}
+
+bool is_branch(const std::string& section) {
+  return section.starts_with("flash attention") || section.starts_with("linear attention");
+}
+
+Timing time_attention(const AttentionCase& c, Direction d, double seconds) {
+  Ready r(c, d);
+  return time_call([&] { run(r, d); }, seconds);
+}
+
+AttentionParts attention_parts(const AttentionCase& c, Direction d) {
+  Ready r(c, d);
+  run(r, d);  // so that memory is warm
+  AttentionParts parts;
+  const Profile profile;
+  const auto start = std::chrono::steady_clock::now();
+  run(r, d);
+  const double total =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  double inside = 0;
+  for (const Profile::Entry& e : profile.entries()) {
+    if (e.name == "attention") continue;  // what its own code takes is the rest
+    parts.ms.emplace_back(e.name, e.ms);
+    inside += e.ms;
+    if (is_branch(e.name)) parts.kernels += e.ms;
+  }
+  parts.ms.emplace_back("rest", std::max(0.0, total - inside));
+  return parts;
+}
+
+AttentionMemory attention_memory(const AttentionCase& c, Direction d) {
+  Ready r(c, d);
+  const auto live = [] { return static_cast<int64_t>(memory_stats().live); };
+  const auto peak = [] { return static_cast<int64_t>(memory_stats().peak); };
+  const auto reset = [] { allocator(DeviceType::cpu).reset_peak(); };
+  const int64_t before = live();
+  reset();
+  AttentionMemory m;
+  if (d == Direction::forward) {
+    const NoGrad guard;
+    const AttentionOutput out = r.forward();
+    m.peak = peak(), m.scratch = peak() - live();
+    return m;
+  }
+  Tape tape;
+  const AttentionOutput out = r.forward();
+  const int64_t between = live(), forward_peak = peak();
+  m.saved = between - before - static_cast<int64_t>(out.o.value().nbytes());
+  reset();
+  tape.backward(out.o, r.dy);
+  int64_t grads = 0;
+  for (const Var* p : {&r.q, &r.k, &r.v, &r.params.alpha, &r.params.proj_l})
+    if (p->defined() && p->grad().defined()) grads += static_cast<int64_t>(p->grad().nbytes());
+  m.peak = std::max(forward_peak, peak());
+  m.scratch = std::max(forward_peak - between, peak() - between - grads);
+  return m;
+}
+
+AttentionAccuracy attention_accuracy(const AttentionCase& c) {
+  const NoGrad guard;
+  constexpr int64_t kQueries = 1024;
+  const int64_t n = std::min(c.q.dim(2), kQueries);
+  try {
+    return compare(c, n, c.k.dim(2));
+  } catch (const ShapeError&) {  // the method wants as many keys as queries
+    return compare(c, n, std::min(c.k.dim(2), n));
+  }
+}
+
+double measured_sparsity(const AttentionCase& c) {
+  const NoGrad guard;
+  return 1 - Ready(c, Direction::forward).forward().stats.density;
+}
+
+}  // namespace tenun::tools
