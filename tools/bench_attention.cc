@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "tenun/core/check.h"
 #include "tenun/core/io/atomic_file.h"
@@ -22,16 +23,12 @@ struct Curve {
   std::string method, dtype;
   double sparsity = 0;  // as asked for
   int64_t dim = 0, batch = 1;
-  Direction direction = Direction::forward;
+  Passes direction = Passes::forward;
   auto operator<=>(const Curve&) const = default;
 };
-struct CurvePoint {
-  Point point;
-  double density = 1;
-};
-using Curves = std::map<Curve, std::vector<CurvePoint>>;
+using Curves = std::map<Curve, std::vector<Point>>;
 
-const char* text(Direction d) { return d == Direction::both ? "fwd+bwd" : "fwd"; }
+const char* text(Passes d) { return d == Passes::both ? "fwd+bwd" : "fwd"; }
 
 std::string label(const Curve& c) {
   std::string s = c.method;
@@ -75,14 +72,14 @@ std::vector<std::string> words(const std::string& text) {
   return list;
 }
 
-std::vector<Direction> directions_of(const BenchOptions& o) {
-  std::vector<Direction> list;
+std::vector<Passes> directions_of(const BenchOptions& o) {
+  std::vector<Passes> list;
   for (const std::string& d : o.directions) {
     check<UsageError>(d == "fwd" || d == "fwd+bwd", "--direction",
                       "takes fwd and fwd+bwd, got '{}'", d);
-    list.push_back(d == "fwd" ? Direction::forward : Direction::both);
+    list.push_back(d == "fwd" ? Passes::forward : Passes::both);
   }
-  return list.empty() ? std::vector<Direction>{Direction::forward, Direction::both} : list;
+  return list.empty() ? std::vector<Passes>{Passes::forward, Passes::both} : list;
 }
 
 LowBit low_bit(const std::string& text) {
@@ -128,16 +125,12 @@ class AttentionBench {
                           .v = layer.v,
                           .dtype = d == "int8" ? DType::f32 : dtype_from_name(d)};
           c.spec.method = m;
-          if (has_sparsity(m)) c.spec.topk_ratio = 1 - s;
           if (!given) c.spec.block_q = o_.block_q, c.spec.block_k = o_.block_k;
+          if (has_sparsity(m)) set_sparsity(c.spec, s, c.k.dim(2));
           c.spec.mode = RouterMode::hard;
           c.spec.quant = d == "int8" ? Quant{LowBit::int8, pv_} : Quant{};
-          if (m == AttentionMethod::pixelgen_sla2 && too_large(c)) {
-            logging::info("{}: holds N x N in its reference form, passed over", what);
-            continue;
-          }
           try {
-            c.params = fill_params(c.spec, c.q, c.k, layer.params, seed);
+            c.params = fill_params(c.spec, c.q, layer.params, seed);
             rows(c, d, s);
           } catch (const Error& e) {
             logging::warn("{}: {}", what, e.what());
@@ -147,8 +140,7 @@ class AttentionBench {
   }
 
   void conclude() const {
-    for (const auto& [curve, points] : curves_) {
-      const std::vector<Point> p = times(points);
+    for (const auto& [curve, p] : curves_) {
       if (p.size() < 2) continue;
       std::string line = fmt::format("{:<28} {:<8} grows as N^{:.2f}", label(curve),
                                      text(curve.direction), growth_exponent(p));
@@ -159,16 +151,17 @@ class AttentionBench {
 
   void draw(const std::string& path, const std::string& title) const {
     std::vector<SvgPanel> panels;
-    for (const Direction d : directions_) {
-      SvgPanel p{.title = d == Direction::both ? "forward and backward" : "forward",
+    for (const Passes d : directions_) {
+      SvgPanel p{.title = d == Passes::both ? "forward and backward" : "forward",
                  .x_label = "tokens",
-                 .y_label = "ms (least)"};
+                 .y_label = "ms (least)",
+                 .x_ticks = lengths()};
       for (const auto& [curve, points] : curves_) {
         if (curve.direction != d) continue;
         SvgSeries s{label(curve), {}, {}, curve.method == "dense"};
-        for (const CurvePoint& c : points) s.x.push_back(c.point.n), s.y.push_back(c.point.ms);
+        for (const Point& c : points) s.x.push_back(c.n), s.y.push_back(c.ms);
         const auto dense = rival(curve);
-        const BreakEven b = dense ? break_even(times(points), *dense) : BreakEven{};
+        const BreakEven b = dense ? break_even(points, *dense) : BreakEven{};
         if (b.faster == Faster::beyond)
           p.marks.push_back({b.n, fmt::format("break-even {:.0f}", b.n), p.series.size()});
         p.series.push_back(std::move(s));
@@ -179,15 +172,11 @@ class AttentionBench {
   }
 
  private:
-  static bool too_large(const AttentionCase& c) {
-    constexpr double kMost = 2e9;
-    return 4.0 * static_cast<double>(c.q.numel() / c.q.dim(3)) * static_cast<double>(c.k.dim(2)) >
-           kMost;
-  }
-  static std::vector<Point> times(const std::vector<CurvePoint>& points) {
-    std::vector<Point> p;
-    for (const CurvePoint& c : points) p.push_back(c.point);
-    return p;
+  std::vector<double> lengths() const {
+    std::set<double> n;
+    for (const auto& [curve, points] : curves_)
+      for (const Point& p : points) n.insert(p.n);
+    return {n.begin(), n.end()};
   }
   static std::string compared(const BreakEven& b) {
     switch (b.faster) {
@@ -204,24 +193,28 @@ class AttentionBench {
     const auto it = curves_.find(
         {"dense", c.dtype == "int8" ? "f32" : c.dtype, 0, c.dim, c.batch, c.direction});
     if (it == curves_.end()) return {};
-    return times(it->second);
+    return it->second;
   }
 
   void rows(const AttentionCase& c, const std::string& dtype, double wanted) {
     const double sparsity = measured_sparsity(c);
-    const AttentionAccuracy a = attention_accuracy(c);
-    for (const Direction d : directions_) {
+    const bool backward =
+        std::find(directions_.begin(), directions_.end(), Passes::both) != directions_.end();
+    const Passes most = backward ? Passes::both : Passes::forward;
+    const AttentionAccuracy a = attention_accuracy(c, most);
+    for (const Passes d : directions_) {
       const Timing t = time_attention(c, d, o_.seconds);
       const AttentionParts parts = attention_parts(c, d);
       const AttentionMemory memory = attention_memory(c, d);
       const auto n = static_cast<double>(c.q.dim(2));
       const Curve curve{std::string(name(c.spec.method)), dtype, wanted, c.q.dim(3), c.q.dim(0), d};
-      curves_[curve].push_back({{n, t.ms_min}, 1 - sparsity});
+      curves_[curve].push_back({n, t.ms_min});
 
       Json more = Json::object({{"sparsity", sparsity}, {"sparsity_wanted", wanted}});
       more.set("block_q", c.spec.block_q).set("block_k", c.spec.block_k);
       more.set("cos", a.cos).set("rel_l1", a.rel_l1);
       more.set("cos_dense", a.cos_dense).set("rel_l1_dense", a.rel_l1_dense);
+      if (d == Passes::both) more.set("cos_grad", a.cos_grad).set("rel_l1_grad", a.rel_l1_grad);
       more.set("accuracy_tokens", Json::array({a.queries, a.keys}));
       more.set("ms_kernels", parts.kernels);
       Json by_part = Json::object();
@@ -237,8 +230,7 @@ class AttentionBench {
             const double times = p.ms / t.ms_min;
             more.set("speedup", times);
             gain = fmt::format("{:.2f}x", times);
-            if (c.spec.method == AttentionMethod::sla2 && d == Direction::forward &&
-                dtype != "int8")
+            if (c.spec.method == AttentionMethod::sla2 && d == Passes::forward && dtype != "int8")
               more.set("share_of_bound",
                        times / sparse_linear_bound(1 - sparsity, n, static_cast<double>(c.q.dim(3)),
                                                    static_cast<double>(c.spec.block_q),
@@ -257,16 +249,17 @@ class AttentionBench {
     if (!titled_)
       fmt::print(
           "{:<14} {:<16} {:<5} {:<8} {:>8} {:>11} {:>11} {:>8} {:>8} {:>11} {:>9} {:>9} "
-          "{:>8} {:>8} {:>8}\n",
+          "{:>8} {:>8} {:>8} {:>8}\n",
           "method", "shape", "dtype", "dir", "sparsity", "ms", "ms_min", "GFLOP/s", "x dense",
-          "kernels ms", "saved MB", "extra MB", "1-cos", "rel_l1", "l1 dense");
+          "kernels ms", "saved MB", "extra MB", "1-cos", "rel_l1", "l1 grad", "l1 dense");
     titled_ = true;
     fmt::print(
         "{:<14} {:<16} {:<5} {:<8} {:>8.4f} {:>11.3f} {:>11.3f} {:>8.1f} {:>8} {:>11.3f} "
-        "{:>9.2f} {:>9.2f} {:>8.1e} {:>8.1e} {:>8.1e}\n",
+        "{:>9.2f} {:>9.2f} {:>8.1e} {:>8.1e} {:>8} {:>8.1e}\n",
         c.method, shape_text(shape), c.dtype, text(c.direction), sparsity, t.ms, t.ms_min,
         flops / t.ms / 1e6, gain, parts.kernels, static_cast<double>(memory.saved) / 1e6,
-        static_cast<double>(memory.scratch) / 1e6, 1 - a.cos, a.rel_l1, a.rel_l1_dense);
+        static_cast<double>(memory.scratch) / 1e6, 1 - a.cos, a.rel_l1,
+        c.direction == Passes::both ? fmt::format("{:.1e}", a.rel_l1_grad) : "", a.rel_l1_dense);
     std::string line;
     for (const auto& [part, ms] : parts.ms) line += fmt::format("  {} {:.3f}", part, ms);
     fmt::print("    ms by part:{}\n", line);
@@ -276,7 +269,7 @@ class AttentionBench {
   const BenchOptions& o_;
   Report& report_;
   std::vector<AttentionMethod> methods_;
-  std::vector<Direction> directions_;
+  std::vector<Passes> directions_;
   std::vector<std::string> dtypes_;
   LowBit pv_;
   Curves curves_;

@@ -166,7 +166,7 @@ class ModelBench {
       const auto call = [&] { (void)forward(net, s); };
       Result r{time_call(call, o_.seconds, 5), {}};
       r.a = dissect(net, call);
-      report(net, batch, "fwd", r, 1, {});
+      report(net, batch, "fwd", r, 1, Json::object());
       if (o_.sample_steps > 0) sample_time(net, batch);
     }
   }
@@ -197,7 +197,9 @@ class ModelBench {
     Result r{time_call(call, o_.seconds, 5), {}};
     const uint64_t raw_after = memory_stats().raw_allocations - raw;
     r.a = dissect(net, call);
-    report(net, batch, "train", r, 3, Json::object({{"raw_allocations_after_step_2", raw_after}}));
+    report(net, batch, "train", r, 3,
+           Json::object({{"peak_mib", static_cast<double>(memory_stats().peak) / 1048576},
+                         {"raw_allocations_after_step_2", raw_after}}));
   }
 
   void report(const JiT& net, int64_t batch, const std::string& direction, const Result& r,

@@ -12,7 +12,7 @@
 #include <new>
 #include <random>
 
-#include "ladder.h"
+#include "tenun/examples/attention_ladder/ladder.h"
 
 namespace {
 
@@ -110,13 +110,14 @@ int main(int argc, char** argv) {
     g_peak = g_live;
     const Floats o = r.run();
     const size_t extra = g_peak - live - o.size() * sizeof(float);
-    double ms = 1e300;
-    for (int i = 0; i < 3; ++i) {
+    double ms = 1e300, spent = 0;
+    for (int i = 0; i < 3 || (spent < 300 && i < 50); ++i) {  // the least time: others disturb us
       const auto start = std::chrono::steady_clock::now();
       (void)r.run();
-      ms = std::min(
-          ms, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-                  .count());
+      const double one =
+          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+              .count();
+      ms = std::min(ms, one), spent += one;
     }
     if (first == 0) first = before = ms;
     const double off = distance(o, *r.formula);
