@@ -21,7 +21,8 @@ namespace {
 // What a curve over the lengths has in common.
 struct Curve {
   std::string method, dtype;
-  double sparsity = 0;  // as asked for
+  double sparsity = 0;  // as asked for, or
+  int64_t topk = 0;     // key blocks of a row, whatever the length
   int64_t dim = 0, batch = 1;
   Passes direction = Passes::forward;
   auto operator<=>(const Curve&) const = default;
