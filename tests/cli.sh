@@ -89,7 +89,7 @@ expect 2 'slaa' "$tenun" bench model --preset B/32 --image 32 --methods slaa
 expect 0 'grows as N^.*\(faster\|not faster\)' "$tenun" bench attention --methods dense,sla2 --seq 64,128,192 \
   --heads 2 --dim 16 --block-q 32 --block-k 16 --sparsity 0.5,0.75 --dtype f32,bf16,int8 --seconds 0 \
   --json "$work/bench.jsonl" --svg "$work/bench.svg"
-expect 0 'sla2 k=2 f32  *fwd  *grows as' "$tenun" bench attention --methods sla2 --seq 64,128 --heads 1 --dim 16 --block-q 16 \
+expect 0 'sla2 k=2 D=16 f32  *fwd  *grows as' "$tenun" bench attention --methods sla2 --seq 64,128 --heads 1 --dim 16 --block-q 16 \
   --block-k 16 --topk 2 --direction fwd --seconds 0
 # Per length and direction: dense in two dtypes, sla2 in three dtypes at two sparsities.
 rows=$(wc -l < "$work/bench.jsonl")

@@ -39,6 +39,7 @@ const char* text(Passes d) { return d == Passes::both ? "fwd+bwd" : "fwd"; }
 std::string label(const Curve& c) {
   std::string s = c.method;
   if (c.sparsity > 0) s += fmt::format(" {:g} %", 100 * c.sparsity);
+  if (c.topk > 0) s += fmt::format(" k={}", c.topk);
   if (c.dim != 64) s += fmt::format(" D={}", c.dim);
   if (c.batch != 1) s += fmt::format(" B={}", c.batch);
   return s + " " + c.dtype;
