@@ -4,8 +4,10 @@
 //
 //   parallel_for(0, rows, 16, [&](int64_t begin, int64_t end) { ... });
 //
-// An exception of the body is rethrown in the caller. Nested calls, and calls inside a SerialScope
-// (worker threads of the data loader), run on the calling thread.
+// The first exception of a body is rethrown in the caller. Nested calls, calls inside a SerialScope
+// (worker threads of the data loader) and calls while another thread has the team run on the
+// calling thread. Waiting threads sleep after some tens of microseconds. fork() is safe: a child
+// starts a team of its own. At the end of the process idle threads need no farewell.
 #pragma once
 #include <cstdint>
 #include <memory>

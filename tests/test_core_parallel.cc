@@ -1,5 +1,7 @@
 // parallel_for: every index once, cut by sizes alone, exceptions carried to the caller.
 #include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <mutex>
@@ -146,6 +148,52 @@ TEST_SUITE("core_parallel") {
     for (std::thread& t : callers) t.join();
     CHECK(sum == 60000);
   }
+
+  TEST_CASE("the team grows and shrinks between calls; every task runs once") {
+    for (const int n : {2, 5, 1, 3, 16, 2}) {
+      const Threads threads(n);
+      for (int round = 0; round < 200; ++round) {
+        std::vector<std::atomic<int>> runs(37);
+        parallel_tasks(37, [&](int64_t i) { ++runs[static_cast<size_t>(i)]; });
+        int wrong = 0;
+        for (const auto& r : runs) wrong += r != 1 ? 1 : 0;
+        REQUIRE(wrong == 0);
+      }
+    }
+  }
+
+  TEST_CASE("a team that fell asleep wakes up") {
+    const Threads two(2);
+    std::atomic<int> helped{0};
+    for (int i = 0; i < 20; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      const auto me = std::this_thread::get_id();
+      std::atomic<bool> other{false};
+      parallel_tasks(2, [&](int64_t) {
+        if (std::this_thread::get_id() != me) other = true;
+        for (int k = 0; k < 20000 && !other; ++k)
+          std::this_thread::sleep_for(std::chrono::microseconds(100));
+      });
+      helped += other ? 1 : 0;
+    }
+    CHECK(helped == 20);
+  }
+
+#if !defined(__SANITIZE_THREAD__)  // which allows no threads in a fork
+  TEST_CASE("a fork has a team of its own") {
+    const Threads two(2);
+    parallel_tasks(4, [](int64_t) {});
+    const pid_t child = fork();
+    if (child == 0) {
+      std::atomic<int> n{0};
+      parallel_tasks(100, [&](int64_t) { ++n; });
+      _exit(n == 100 ? 0 : 1);
+    }
+    int status = -1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+  }
+#endif
 
   TEST_CASE("the number of threads can be set; 0 means the machine's") {
     set_num_threads(3);

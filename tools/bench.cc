@@ -7,7 +7,9 @@
 #include "tenun/core/check.h"
 #include "tenun/core/parallel.h"
 #include "tenun/core/random.h"
+#include "tenun/ops/int8_matmul.h"
 #include "tenun/ops/matmul.h"
+#include "tenun/ops/quant.h"
 #include "tenun/tools/table.h"
 
 namespace tenun::tools {
@@ -34,11 +36,13 @@ struct OpenBlas {
   }
 };
 
-// y = x w^T and its two gradients at the shapes of a JiT-B/16 step, batch 4.
+// y = x w^T and its two gradients at the shapes of a JiT-B/16 step, batch 4. int8: the product of
+// codes alone, without their making.
 void bench_gemm(const BenchOptions& o, Report& report) {
-  const DType dtype = dtype_from_name(o.dtype);
+  const bool int8 = o.dtype == "int8";
+  const DType dtype = int8 ? DType::f32 : dtype_from_name(o.dtype);
   static const OpenBlas blas;
-  if (blas.sgemm == nullptr && dtype == DType::f32)
+  if (blas.sgemm == nullptr && dtype == DType::f32 && !int8)
     fmt::print(stderr, "no libopenblas.so.0 here: no peer to compare with\n");
   const std::vector<std::vector<int64_t>> shapes = {
       {256, 768, 768},   {1152, 768, 768},   {1152, 2304, 768},
@@ -56,7 +60,15 @@ void bench_gemm(const BenchOptions& o, Report& report) {
                                      : random_tensor({n, k}, dtype, 2).transpose(0, 1);
     Tensor peer({m, n}, DType::f32);
     std::vector<std::function<void()>> fs = {[&] { (void)matmul(a, b); }};
-    const bool compare = blas.sgemm != nullptr && dtype == DType::f32;
+    if (int8) {
+      const Quantized qa = quantize_int8(a, {.granularity = Granularity::token}),
+                      qb = quantize_int8(b.transpose(0, 1), {.granularity = Granularity::token});
+      fs[0] = [=, bytes_a = qa.q.view({1, m, k}), bytes_b = qb.q.transpose(0, 1).view({1, k, n})] {
+        Tensor c({1, m, n}, DType::f32);
+        kernel::gemm_int8(cpu(), c, bytes_a, bytes_b, qa.scale, qb.scale);
+      };
+    }
+    const bool compare = blas.sgemm != nullptr && dtype == DType::f32 && !int8;
     if (compare)
       fs.emplace_back([&] {
         blas.sgemm(101, weight_gradient ? 112 : 111, weight_gradient ? 111 : 112,

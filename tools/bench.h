@@ -19,8 +19,10 @@ struct Timing {
 /// Times `f` for about `seconds`: at least three calls after two warm-up calls. A call that takes
 /// longer than `seconds` is warmed up once and timed twice (once if it takes 20 times as long).
 [[nodiscard]] Timing time_call(const std::function<void()>& f, double seconds = 1.0, int most = 50);
-/// Times several functions in turn, call by call, so that a slow moment of the machine hits all of
-/// them.
+/// Times several functions in turn, in rounds of a few calls, so that a slow moment of the machine
+/// hits all of them. A pause and an untimed call before each function's calls let the waiting
+/// threads of the one before fall asleep (other libraries' threads spin for some 10 ms) and warm up
+/// its own. `most` bounds the calls of each.
 [[nodiscard]] std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs,
                                                 double seconds = 1.0, int most = 50);
 [[nodiscard]] double rss_mib();  ///< peak resident memory of this process

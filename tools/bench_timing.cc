@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 
 #include "tenun/core/allocator.h"
 #include "tenun/core/check.h"
@@ -27,22 +28,33 @@ Timing time_call(const std::function<void()>& f, double seconds, int most) {
 
 std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs, double seconds,
                                   int most) {
+  constexpr double kRoundMs = 60;  // of timed calls
+  constexpr auto kPause = std::chrono::milliseconds(40);
   std::vector<std::vector<double>> all(fs.size());
+  // The first calls warm up, and tell how many there is time for.
   const auto start = Clock::now();
   for (const auto& f : fs) f();
-  const double first = ms_since(start) / 1e3;  // of one round
-  const double budget = seconds * static_cast<double>(fs.size());
+  const double first = ms_since(start), budget = seconds * 1e3 * static_cast<double>(fs.size());
   const size_t least = first < budget ? 3 : first < 20 * budget ? 2 : 1;
-  if (least == 3)
-    for (const auto& f : fs) f();
   const auto timed = Clock::now();
-  while (all[0].size() < least ||
-         (ms_since(timed) < budget * 1e3 && static_cast<int>(all[0].size()) < most))
+  size_t done = 0;  // calls of the function that was timed least
+  while (done < least || (ms_since(timed) < budget && done < static_cast<size_t>(most))) {
+    done = SIZE_MAX;
     for (size_t i = 0; i < fs.size(); ++i) {
-      const auto t = Clock::now();
-      fs[i]();
-      all[i].push_back(ms_since(t));
+      // Threads of the other functions' libraries may still wait actively: let them fall asleep.
+      if (fs.size() > 1) {
+        std::this_thread::sleep_for(kPause);
+        if (first < budget) fs[i]();
+      }
+      const auto round = Clock::now();
+      do {
+        const auto t = Clock::now();
+        fs[i]();
+        all[i].push_back(ms_since(t));
+      } while (ms_since(round) < kRoundMs);
+      done = std::min(done, all[i].size());
     }
+  }
   std::vector<Timing> out;
   for (auto& v : all) {
     std::sort(v.begin(), v.end());

@@ -70,7 +70,8 @@ struct Program {
     b->add_option("--batch", bench.batch, "images; several: 1,8,32")
         ->delimiter(',')
         ->check(CLI::PositiveNumber);
-    b->add_option("--dtype", bench.dtype, "f32, bf16, f16 or f64; attention: a list, also int8");
+    b->add_option("--dtype", bench.dtype,
+                  "f32, bf16, f16 or f64; gemm: also int8; attention: a list, also int8");
     b->add_option("--json", bench.json, "write one JSON object a line to this file");
     b->add_option("--svg", bench.svg, "attention: draw time against length into this file");
     b->add_option("--seconds", bench.seconds, "time for each measurement")

@@ -6,6 +6,8 @@
 #include "tenun/core/check.h"
 #include "tenun/core/cpu_features.h"
 #include "tenun/ops/attention/kernels/kernels.h"
+#include "tenun/ops/simd/gemm_kernels.h"
+#include "tenun/ops/simd/product_kernels.h"
 
 namespace tenun::simd {
 namespace {
@@ -52,6 +54,10 @@ Isa active_isa() {
     return isa_from(text == nullptr ? "" : text);
   }();
   return isa;
+}
+
+const GemmKernels& gemm_kernels(Isa isa) {
+  return choose(isa, avx2::gemm_kernels, avx512::gemm_kernels, avx512_bf16::gemm_kernels);
 }
 
 const ProductKernels& product_kernels(Isa isa) {

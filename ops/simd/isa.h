@@ -33,7 +33,9 @@ template <class Kernels>
   return isa == Isa::avx512_bf16 ? avx512_bf16 : isa == Isa::avx512 ? avx512 : avx2;
 }
 
+struct GemmKernels;     // ops/simd/gemm_kernels.h
 struct ProductKernels;  // ops/simd/product_kernels.h
+[[nodiscard]] const GemmKernels& gemm_kernels(Isa isa = active_isa());
 [[nodiscard]] const ProductKernels& product_kernels(Isa isa = active_isa());
 struct FlashKernels;  // ops/attention/kernels/kernels.h
 [[nodiscard]] const FlashKernels& flash_kernels(Isa isa = active_isa());
