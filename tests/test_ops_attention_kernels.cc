@@ -108,8 +108,8 @@ TEST_SUITE("ops_attention_kernels") {
           };
           const auto composed = [&](const Var& q, const Var& k, const Var& v, const Var& alpha) {
             const Var exact = attn::flash(q, k, v, {}, args, attn::block_lists(mask, s.bq, s.bk)).o;
-            const Var rest =
-                attn::linear_complement(q, k, v, complement ? Var(mask) : Var(), linear);
+            const Var rest = attn::linear_complement(
+                q, k, v, complement ? Var(mask.to(q.dtype())) : Var(), linear);
             return attn::mix(exact, rest, alpha, mask, s.bq);
           };
           CAPTURE(s.nk);
@@ -129,7 +129,8 @@ TEST_SUITE("ops_attention_kernels") {
     for (const Sizes& s : kSizes)
       for (const attn::Quant quant :
            {attn::Quant{LowBit::int8, LowBit::none}, attn::Quant{LowBit::none, LowBit::int8},
-            attn::Quant{LowBit::int8, LowBit::int8}}) {
+            attn::Quant{LowBit::int8, LowBit::int8}, attn::Quant{LowBit::none, LowBit::fp8},
+            attn::Quant{LowBit::int8, LowBit::fp8}}) {
         CAPTURE(s.nk);
         CAPTURE(static_cast<int>(quant.qk));
         CAPTURE(static_cast<int>(quant.pv));
@@ -147,13 +148,31 @@ TEST_SUITE("ops_attention_kernels") {
       }
   }
 
+  TEST_CASE("FP8 E4M3: what it can hold") {
+    for (const auto& [x, y] :
+         std::initializer_list<std::pair<double, double>>{{0, 0},
+                                                          {448, 448},
+                                                          {1000, 448},
+                                                          {-1000, -448},
+                                                          {17, 16},
+                                                          {19, 20},
+                                                          {-18, -18},
+                                                          {0.0009765625, 0},
+                                                          {0.0029296875, 0.00390625},
+                                                          {0.013671875, 0.013671875},
+                                                          {1.0625, 1},
+                                                          {1.1875, 1.25}}) {
+      CAPTURE(x);
+      CHECK(attn::e4m3(x) == y);
+      CHECK(attn::e4m3(static_cast<float>(x)) == static_cast<float>(y));
+    }
+  }
+
   TEST_CASE("bf16 is read in place wherever whole pairs allow it, with the same bits as copies") {
     // (B, N, 3, H, D), as a projection writes it; block sizes with and without whole pairs.
     const int64_t h = 2, n = 150, d = 16;
     const Tensor qkv = normal({1, n, 3, h, d}, 1, DType::bf16);
-    const auto part = [&](int64_t i) {
-      return qkv.select(2, i).transpose(1, 2);
-    };
+    const auto part = [&](int64_t i) { return qkv.select(2, i).transpose(1, 2); };
     for (const int64_t bk : {24, 25}) {
       const Tensor mask = random_mask({1, h, attn::blocks(n, 64), attn::blocks(n, bk)}, 0.5, false);
       const auto lists = attn::block_lists(mask, 64, bk);

@@ -152,8 +152,12 @@ void quantize_scores(Operands<float>& o, const Tensor& q, const Tensor& k, const
   o.k = contiguous<int8_t>(bytes, q.dim(1), o.key_rows * o.depth, o.depth / 4);
 }
 
+Value value_of(Quant quant) {
+  return quant.pv == LowBit::int8 ? Value::s8 : quant.pv == LowBit::fp8 ? Value::f8 : Value::real;
+}
+
 // 8-bit values: one unit per channel over all keys.
-void quantize_values(Operands<float>& o, const Tensor& v) {
+void quantize_values(Operands<float>& o, const Tensor& v, LowBit type) {
   const simd::PackKernels& pack = simd::pack_kernels();
   const int64_t d = v.dim(3);
   const Tokens<float> vs(v);
@@ -167,12 +171,20 @@ void quantize_values(Operands<float>& o, const Tensor& v) {
   Tensor inverse(o.v_unit.shape(), DType::f32);
   float *const unit = o.v_unit.mutable_data<float>(), *const inv = inverse.mutable_data<float>();
   for (int64_t c = 0; c < inverse.numel(); ++c) {
-    unit[c] /= 127;
+    unit[c] /= static_cast<float>(largest_value(type));
     inv[c] = unit[c] > 0 ? 1 / unit[c] : 0;
   }
-  group_values(o, v, 4, [&](int64_t bh, int64_t first, int64_t count, simd::Group* to) {
-    std::vector<float> room(v.dtype() == DType::f32 ? 0 : static_cast<size_t>(count * d));
+  const bool bytes = type == LowBit::int8;
+  group_values(o, v, bytes ? 4 : 2, [&](int64_t bh, int64_t first, int64_t count, simd::Group* to) {
+    std::vector<float> room(bytes && v.dtype() == DType::f32 ? 0 : static_cast<size_t>(count * d));
     const simd::TokenRows<float> x = vs.rows(bh, first, count, room.data());
+    if (!bytes) {  // bf16 holds every E4M3 value
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t c = 0; c < d; ++c)
+          room[static_cast<size_t>(i * d + c)] = e4m3(x.p[i * x.stride + c] * inv[bh * d + c]);
+      pack.value_pairs(room.data(), d, count, d, o.depth, to);
+      return;
+    }
     pack.value_quads(x.p, x.stride, count, d, o.depth, inv + bh * d, to);
   });
 }
@@ -194,7 +206,7 @@ Operands<double> exact_operands(const Tensor& q, const Tensor& k_, const Tensor&
   Tensor k = k_, v = v_;
   const LowBitOperands low = low_bit_operands(q, k, v, args);
   o.score = low.qk() ? Score::s8 : Score::real;
-  o.value = low.pv() ? Value::s8 : Value::real;
+  o.value = value_of(args.quant);
   o.q_unit = low.q_unit, o.k_unit = low.k_unit, o.v_unit = low.v_unit;
   o.q = in_place<double>(q), o.k = rows<double>(k, o.depth), o.v = rows<double>(v, o.depth);
   return o;
@@ -240,12 +252,12 @@ Operands<float> operands(const Tensor& q_, const Tensor& k_, const Tensor& v_,
     pair_values(o, v_);
     return o;
   }
-  const bool low_k = args.quant.qk == LowBit::int8, low_v = args.quant.pv == LowBit::int8;
+  const bool low_k = args.quant.qk == LowBit::int8, low_v = args.quant.pv != LowBit::none;
   const bool pairs =
       low_k && !low_v && v_.dtype() == DType::bf16 && v_.strides()[3] == 1 && v_.dim(3) % 8 == 0;
   o.score = low_k ? Score::s8 : Score::real;
-  o.value = low_v ? Value::s8 : pairs ? Value::bf16 : Value::real;
-  if (o.value != Value::real) group(low_v ? 4 : 2);
+  o.value = low_v ? value_of(args.quant) : pairs ? Value::bf16 : Value::real;
+  if (o.value != Value::real) group(o.value == Value::s8 ? 4 : 2);
   o.widen_q = low_k && in_pairs(q_);
   o.q = o.widen_q ? in_place<bf16>(q_) : in_place<float>(compute_rows(q_));
   if (low_k)
@@ -253,7 +265,7 @@ Operands<float> operands(const Tensor& q_, const Tensor& k_, const Tensor& v_,
   else
     o.k = keys_in_order(o, args.quant.any() ? smoothed(k_) : compute_rows(k_));
   if (low_v)
-    quantize_values(o, v_);
+    quantize_values(o, v_, args.quant.pv);
   else if (pairs)
     pair_values(o, v_);
   else

@@ -9,7 +9,7 @@ namespace tenun::attn {
 
 /// Which products run in which type.
 enum class Score : uint8_t { real, bf16, s8 };
-enum class Value : uint8_t { real, bf16, s8 };
+enum class Value : uint8_t { real, bf16, s8, f8 };
 
 /// Where head bh lies in an operand, in the elements that the kernel counts in.
 struct Operand {
