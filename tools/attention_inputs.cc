@@ -103,6 +103,16 @@ AttentionParams fill_params(const AttentionSpec& spec, const Tensor& q, const Te
       fill(p.router_k, near_identity(d, seed, 5));
       fill(p.alpha, normal({h}, seed, 6, 0.5));
       break;
+    case AttentionMethod::sla:
+      fill(p.proj_weight, normal({d, d}, seed, 8, 0.02));
+      fill(p.proj_bias, normal({d}, seed, 9, 0.02));
+      break;
+    case AttentionMethod::vsa: fill(p.gate_c, normal(q.shape(), seed, 10, 0.5)); break;
+    case AttentionMethod::automatic: {
+      AttentionSpec chosen = spec;
+      chosen.method = automatic_method(spec.topk_ratio, k.dim(2));
+      return fill_params(chosen, q, k, given, seed);
+    }
     case AttentionMethod::sparse:
       if (!p.mask.defined())
         p.mask = topk_block_map(q, k, {}, {}, spec.block_q, spec.block_k, spec.topk_ratio);

@@ -12,6 +12,10 @@
 namespace tenun::tools {
 namespace {
 
+std::vector<Var*> learned(AttentionParams& p) {
+  return {&p.router_q, &p.router_k, &p.alpha, &p.proj_l, &p.proj_weight, &p.proj_bias, &p.gate_c};
+}
+
 // A case in the dtype that is measured: operands that want gradients, learned values too.
 struct Ready {
   Var q, k, v;
@@ -25,7 +29,7 @@ struct Ready {
       return d == Direction::both ? Var::parameter(x) : Var(x);
     };
     q = make(c.q), k = make(c.k), v = make(c.v);
-    for (Var* p : {&params.router_q, &params.router_k, &params.alpha, &params.proj_l})
+    for (Var* p : learned(params))
       if (p->defined() && d == Direction::both) *p = Var::parameter(p->value());
     if (d == Direction::both) {
       dy = Tensor(c.q.shape(), DType::f32);
@@ -35,7 +39,8 @@ struct Ready {
   }
   [[nodiscard]] AttentionOutput forward() const { return attention(q, k, v, spec, params); }
   void zero_grad() {
-    for (Var* p : {&q, &k, &v, &params.router_q, &params.router_k, &params.alpha, &params.proj_l})
+    for (Var* p : {&q, &k, &v}) p->zero_grad();
+    for (Var* p : learned(params))
       if (p->defined()) p->zero_grad();
   }
   void both() {
@@ -69,7 +74,7 @@ Difference difference(const Tensor& got, const Tensor& want) {
 Var first_head(const Var& v) { return v.defined() ? Var(v.value().slice(0, 0, 1)) : v; }
 
 AttentionParams wide(AttentionParams p) {
-  for (Var* v : {&p.router_q, &p.router_k, &p.alpha, &p.proj_l})
+  for (Var* v : learned(p))
     if (v->defined()) *v = Var(v->value().to(DType::f64));
   return p;
 }
@@ -85,6 +90,7 @@ AttentionAccuracy compare(const AttentionCase& c, int64_t queries, int64_t keys)
   p.alpha = first_head(p.alpha);
   if (p.alpha.defined() && p.alpha.rank() == 2) p.alpha = Var(p.alpha.value().slice(1, 0, tm));
   if (p.proj_l.defined()) p.proj_l = Var(p.proj_l.value().slice(0, 0, d).slice(1, 0, d));
+  if (p.gate_c.defined()) p.gate_c = Var(head(p.gate_c.value(), queries));
   if (p.mask.defined())
     p.mask = p.mask.slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, tm).slice(3, 0, tn);
   const Tensor got = attention(q, k, v, c.spec, p).o.value();
@@ -111,8 +117,9 @@ bool has_sparsity(AttentionMethod m) {
 }
 
 bool has_low_bit(AttentionMethod m) {
-  return m == AttentionMethod::sage || m == AttentionMethod::sla2 ||
-         m == AttentionMethod::pixelgen_sla2;
+  return m == AttentionMethod::sage || m == AttentionMethod::sla2 || m == AttentionMethod::sla ||
+         m == AttentionMethod::vsa || m == AttentionMethod::sparge ||
+         m == AttentionMethod::sparse || m == AttentionMethod::window;
 }
 
 bool is_branch(const std::string& section) {
@@ -165,7 +172,9 @@ AttentionMemory attention_memory(const AttentionCase& c, Direction d) {
   reset();
   tape.backward(out.o, r.dy);
   int64_t grads = 0;
-  for (const Var* p : {&r.q, &r.k, &r.v, &r.params.alpha, &r.params.proj_l})
+  std::vector<Var*> wanted = learned(r.params);
+  wanted.insert(wanted.end(), {&r.q, &r.k, &r.v});
+  for (const Var* p : wanted)
     if (p->defined() && p->grad().defined()) grads += static_cast<int64_t>(p->grad().nbytes());
   m.peak = std::max(forward_peak, peak());
   m.scratch = std::max(forward_peak - between, peak() - between - grads);
