@@ -1,6 +1,7 @@
 #include "tenun/core/profile.h"
 
 #include <chrono>
+#include <string_view>
 
 namespace tenun {
 namespace {
@@ -45,7 +46,11 @@ void Section::end() {
   const int64_t ns = now_ns() - start_ns_;
   profile_->open_ = outer_;
   if (outer_ != nullptr) outer_->inner_ns_ += ns;
-  profile_->add(name_, static_cast<double>(ns - inner_ns_) * 1e-6, static_cast<double>(ns) * 1e-6);
+  bool again = false;  // inside a section of the same name: its total has this time already
+  for (const Section* s = outer_; s != nullptr && !again; s = s->outer_)
+    again = std::string_view(s->name_) == name_;
+  profile_->add(name_, static_cast<double>(ns - inner_ns_) * 1e-6,
+                again ? 0 : static_cast<double>(ns) * 1e-6);
 }
 
 }  // namespace tenun

@@ -46,6 +46,18 @@ TEST_SUITE("core_profile") {
     CHECK(profile.entries().empty());
   }
 
+  TEST_CASE("a section inside one of the same name counts its time once") {
+    Profile profile;
+    {
+      const Section outer("inner");
+      inner_work(30);
+    }
+    REQUIRE(profile.entries().size() == 1);
+    CHECK(profile.entries()[0].calls == 2);
+    CHECK(profile.entries()[0].total_ms < 55);
+    CHECK(std::abs(profile.entries()[0].total_ms - profile.entries()[0].ms) < 1e-6);
+  }
+
   TEST_CASE("kernel slots are sections, the inner profile gets them, other threads do not count") {
     CHECK(double_slot(cpu(), 3) == 6);  // without a profile
     Profile outer;

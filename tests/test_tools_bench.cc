@@ -84,6 +84,7 @@ TEST_SUITE("tools_bench") {
     p.series.push_back({"dense", {1024, 4096, 16384}, {1, 16, 256}});
     p.series.push_back({"sla2 \"97 %\"", {1024, 4096, 16384}, {2, 0, 8}, true});
     p.marks.push_back({2048, "break-even 2048", 1});
+    p.x_ticks = {1024, 4096, 16384, 1e9};
     p.marks.push_back({1e9, "outside", 0});
     const std::string s =
         svg_plot("title", {p, SvgPanel{.title = "empty", .x_label = "", .y_label = ""}});
@@ -96,6 +97,8 @@ TEST_SUITE("tools_bench") {
     CHECK(s.find("sla2 &quot;97 %&quot;") != std::string::npos);
     CHECK(s.find("break-even 2048") != std::string::npos);
     CHECK(s.find("outside") == std::string::npos);
+    CHECK(count(s, ">16384<") == 1);
+    CHECK(s.find(">1e+09<") == std::string::npos);
     CHECK(s.find("no values") != std::string::npos);
     CHECK(s.find("nan") == std::string::npos);
     CHECK(s.find("inf") == std::string::npos);

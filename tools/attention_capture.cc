@@ -11,7 +11,6 @@ namespace {
 Tensor told_half(const Tensor& t) {
   return t.slice(0, t.dim(0) / 2, t.dim(0)).to(DType::f32).clone();
 }
-Var kept(const Var& v) { return v.defined() ? Var(v.value().clone()) : Var(); }
 
 }  // namespace
 
@@ -34,8 +33,10 @@ AttentionLayers capture_layers(const CaptureOptions& o) {
     net.attention(i).observe = [&all, &middle, i](const JiTAttentionCall& c) {
       if (!middle) return;
       AttentionParams p;
-      p.router_q = kept(c.params.router_q), p.router_k = kept(c.params.router_k);
-      p.alpha = kept(c.params.alpha), p.proj_l = kept(c.params.proj_l);
+      for (const Learned& l : kLearned)
+        if (const Var& v = c.params.*l.at; v.defined())
+          p.*l.at =
+              Var(l.at == &AttentionParams::gate_c ? told_half(v.value()) : v.value().clone());
       AttentionSpec spec = c.spec;
       spec.aux = false;
       all.layers.push_back({.layer = i,

@@ -12,16 +12,6 @@
 namespace tenun::tools {
 namespace {
 
-// The learned tensors, by the names they have in files.
-struct Learned {
-  const char* name;
-  Var AttentionParams::*at;
-};
-constexpr std::array<Learned, 4> kLearned{{{"router_q", &AttentionParams::router_q},
-                                           {"router_k", &AttentionParams::router_k},
-                                           {"alpha", &AttentionParams::alpha},
-                                           {"proj_l", &AttentionParams::proj_l}}};
-
 Tensor normal(const Shape& shape, uint64_t seed, uint64_t stream, double deviation = 1) {
   Tensor t(shape, DType::f32);
   fill_normal(t, RandomKey::derive(seed, Purpose::test, stream), 0, deviation);
@@ -43,12 +33,17 @@ Json spec_json(const AttentionSpec& s) {
                        {"mode", std::string(name(s.mode))},
                        {"tau", s.tau},
                        {"prefix", s.prefix},
+                       {"selector", std::string(name(s.selector))},
+                       {"mass", s.mass},
+                       {"topk", s.topk},
+                       {"variant", std::string(name(s.variant))},
+                       {"levels", s.levels},
+                       {"radius", s.radius},
                        {"compression", s.compression},
                        {"iters", s.iters}});
 }
 
-AttentionSpec spec_of(const Json& j) {
-  AttentionSpec s;
+AttentionSpec spec_of(const Json& j, AttentionSpec s) {
   const auto integer = [&](const char* key, int64_t& v) {
     if (const Json* p = j.find(key)) v = p->as_int();
   };
@@ -57,6 +52,10 @@ AttentionSpec spec_of(const Json& j) {
   };
   if (const Json* p = j.find("method")) s.method = from_name<AttentionMethod>(p->as_string());
   if (const Json* p = j.find("mode")) s.mode = from_name<RouterMode>(p->as_string());
+  if (const Json* p = j.find("selector")) s.selector = from_name<Selector>(p->as_string());
+  if (const Json* p = j.find("variant")) s.variant = from_name<SlaVariant>(p->as_string());
+  integer("topk", s.topk), integer("levels", s.levels), integer("radius", s.radius);
+  real("mass", s.mass);
   integer("block_q", s.block_q), integer("block_k", s.block_k), integer("prefix", s.prefix);
   integer("compression", s.compression), integer("iters", s.iters);
   real("topk_ratio", s.topk_ratio), real("tau", s.tau);
@@ -87,7 +86,7 @@ AttentionLayer random_layer(int64_t batch, int64_t heads, int64_t n, int64_t d, 
           .params = {}};
 }
 
-AttentionParams fill_params(const AttentionSpec& spec, const Tensor& q, const Tensor& k,
+AttentionParams fill_params(const AttentionSpec& spec, const Tensor& q,
                             const AttentionParams& given, uint64_t seed) {
   AttentionParams p = given;
   const int64_t h = q.dim(1), d = q.dim(3);
@@ -98,28 +97,29 @@ AttentionParams fill_params(const AttentionSpec& spec, const Tensor& q, const Te
     case AttentionMethod::pixelgen_sla2:
       fill(p.proj_l, normal({h * d, h * d}, seed, 7, 0.02));
       [[fallthrough]];
+    case AttentionMethod::automatic:
     case AttentionMethod::sla2:
       fill(p.router_q, near_identity(d, seed, 4));
       fill(p.router_k, near_identity(d, seed, 5));
       fill(p.alpha, normal({h}, seed, 6, 0.5));
       break;
     case AttentionMethod::sla:
-      fill(p.proj_weight, normal({d, d}, seed, 8, 0.02));
-      fill(p.proj_bias, normal({d}, seed, 9, 0.02));
+      fill(p.proj_weight, normal({d, d}, seed, 8, 0.1 / std::sqrt(static_cast<double>(d))));
+      fill(p.proj_bias, Tensor::zeros({d}));
       break;
     case AttentionMethod::vsa: fill(p.gate_c, normal(q.shape(), seed, 10, 0.5)); break;
-    case AttentionMethod::automatic: {
-      AttentionSpec chosen = spec;
-      chosen.method = automatic_method(spec.topk_ratio, k.dim(2));
-      return fill_params(chosen, q, k, given, seed);
-    }
-    case AttentionMethod::sparse:
-      if (!p.mask.defined())
-        p.mask = topk_block_map(q, k, {}, {}, spec.block_q, spec.block_k, spec.topk_ratio);
-      break;
     default: break;
   }
   return p;
+}
+
+void set_sparsity(AttentionSpec& spec, double sparsity, int64_t keys) {
+  spec.topk_ratio = 1 - sparsity;
+  // A query block of a window covers its own tiles and `radius` more on each side.
+  const double tiles = std::ceil(static_cast<double>(keys) / static_cast<double>(spec.block_k)),
+               own = static_cast<double>(spec.block_q) / static_cast<double>(spec.block_k);
+  spec.radius =
+      std::max<int64_t>(0, std::llround(((1 - sparsity) * tiles - std::max(own, 1.0)) / 2));
 }
 
 AttentionLayers load_layers(const std::string& path) {
@@ -148,13 +148,13 @@ AttentionLayers load_layers(const std::string& path) {
     if (l.v.defined()) l.v = l.v.to(DType::f32);
     for (const Learned& p : kLearned)
       if (const Tensor* t = f.find(prefix + p.name)) l.params.*p.at = Var(t->to(DType::f32));
-    const auto spec = f.metadata.find(prefix + "spec");
-    if (spec != f.metadata.end()) l.spec = spec_of(Json::parse(spec->second, path));
+    const auto spec = f.metadata.find(prefix == "in." ? "attrs" : prefix + "spec");
+    if (spec != f.metadata.end()) l.spec = spec_of(Json::parse(spec->second, path), l.spec);
     all.layers.push_back(std::move(l));
     return true;
   };
   constexpr int64_t kMostBlocks = 1024;
-  if (!read(0, ""))
+  if (!read(0, "") && !read(0, "in."))
     for (int64_t i = 0; i < kMostBlocks; ++i) (void)read(i, "layers." + std::to_string(i) + ".");
   check<IoError>(!all.layers.empty(), path, "holds no tensor named q or layers.0.q");
   return all;

@@ -1,11 +1,13 @@
 // Operands for `tenun bench attention` and `tenun viz routing`: random ones, those of a file, and
 // those that a trained network hands to its attention while it draws a picture.
-// A file is safetensors. Either q, k (B, H, N, D) and optionally v, router_q, router_k (D, D),
-// alpha (H) or (H, T_m) stand in it under these names, or under `layers.N.` for every block N; its
-// metadata may state the method as JSON (`spec` or `layers.N.spec`: method, block_q, block_k,
-// topk_ratio, prefix, ...; without one it is sla2) and the token grid (`grid`: tokens in a row of
-// the image; `tile`: 1, or 8 for tiles of 8 x 8). `save_layers` writes both.
+// A file is safetensors. q, k (B, H, N, D) and optionally v and what the method learned (kLearned)
+// stand in it under these names, under `layers.N.` for every block N, or under `in.` as in
+// a reference file (docs/golden_files.md). Its metadata may state the method as JSON (`spec`,
+// `layers.N.spec`, `attrs`: method, block_q, block_k, topk_ratio, prefix, ...; without one it is
+// sla2) and the token grid (`grid`: tokens in a row of the image; `tile`: 1, or 8 for tiles of 8 x
+// 8). save_layers writes both.
 #pragma once
+#include <array>
 #include <string>
 #include <vector>
 
@@ -27,14 +29,28 @@ struct AttentionLayers {
   std::vector<AttentionLayer> layers;
 };
 
+/// What methods learn, by the names that it has in files.
+struct Learned {
+  const char* name;
+  Var AttentionParams::*at;
+};
+inline constexpr std::array<Learned, 7> kLearned{{{"router_q", &AttentionParams::router_q},
+                                                  {"router_k", &AttentionParams::router_k},
+                                                  {"alpha", &AttentionParams::alpha},
+                                                  {"proj_l", &AttentionParams::proj_l},
+                                                  {"proj_weight", &AttentionParams::proj_weight},
+                                                  {"proj_bias", &AttentionParams::proj_bias},
+                                                  {"gate_c", &AttentionParams::gate_c}}};
+
 /// Standard normal q, k, v.
 [[nodiscard]] AttentionLayer random_layer(int64_t batch, int64_t heads, int64_t n, int64_t d,
                                           uint64_t seed);
 /// What `spec.method` learns, as it might be after training: routers near the identity, gates near
-/// one half. Values that `given` has are kept. `sparse` gets the mask of pooled top-k blocks.
+/// one half. Values that `given` has are kept.
 [[nodiscard]] AttentionParams fill_params(const AttentionSpec& spec, const Tensor& q,
-                                          const Tensor& k, const AttentionParams& given,
-                                          uint64_t seed);
+                                          const AttentionParams& given, uint64_t seed);
+/// Sets what makes the method leave out about this share of the blocks.
+void set_sparsity(AttentionSpec& spec, double sparsity, int64_t keys);
 
 /// IoError where shapes do not fit each other.
 [[nodiscard]] AttentionLayers load_layers(const std::string& path);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "tenun/core/check.h"
 #include "tenun/core/io/atomic_file.h"
@@ -20,22 +21,25 @@ namespace {
 // What a curve over the lengths has in common.
 struct Curve {
   std::string method, dtype;
-  double sparsity = 0;  // as asked for
+  double sparsity = 0;  // as asked for, or
+  int64_t topk = 0;     // key blocks of a row, whatever the length
   int64_t dim = 0, batch = 1;
-  Direction direction = Direction::forward;
+  Passes direction = Passes::forward;
   auto operator<=>(const Curve&) const = default;
 };
-struct CurvePoint {
-  Point point;
-  double density = 1;
+// A share of blocks to leave out, which may stand for a number of blocks to keep.
+struct Wanted {
+  double sparsity = 0;
+  int64_t topk = 0;
 };
-using Curves = std::map<Curve, std::vector<CurvePoint>>;
+using Curves = std::map<Curve, std::vector<Point>>;
 
-const char* text(Direction d) { return d == Direction::both ? "fwd+bwd" : "fwd"; }
+const char* text(Passes d) { return d == Passes::both ? "fwd+bwd" : "fwd"; }
 
 std::string label(const Curve& c) {
   std::string s = c.method;
   if (c.sparsity > 0) s += fmt::format(" {:g} %", 100 * c.sparsity);
+  if (c.topk > 0) s += fmt::format(" k={}", c.topk);
   if (c.dim != 64) s += fmt::format(" D={}", c.dim);
   if (c.batch != 1) s += fmt::format(" B={}", c.batch);
   return s + " " + c.dtype;
@@ -75,14 +79,14 @@ std::vector<std::string> words(const std::string& text) {
   return list;
 }
 
-std::vector<Direction> directions_of(const BenchOptions& o) {
-  std::vector<Direction> list;
+std::vector<Passes> directions_of(const BenchOptions& o) {
+  std::vector<Passes> list;
   for (const std::string& d : o.directions) {
     check<UsageError>(d == "fwd" || d == "fwd+bwd", "--direction",
                       "takes fwd and fwd+bwd, got '{}'", d);
-    list.push_back(d == "fwd" ? Direction::forward : Direction::both);
+    list.push_back(d == "fwd" ? Passes::forward : Passes::both);
   }
-  return list.empty() ? std::vector<Direction>{Direction::forward, Direction::both} : list;
+  return list.empty() ? std::vector<Passes>{Passes::forward, Passes::both} : list;
 }
 
 LowBit low_bit(const std::string& text) {
@@ -110,10 +114,7 @@ class AttentionBench {
   // All cases on one set of operands.
   void measure(const AttentionLayer& layer, uint64_t seed, bool given) {
     for (const AttentionMethod m : methods_) {
-      const std::vector<double> wanted =
-          has_sparsity(m) ? (o_.sparsity.empty() ? std::vector<double>{0.97} : o_.sparsity)
-                          : std::vector<double>{0};
-      for (const double s : wanted)
+      for (const Wanted& w : wanted(m, layer.k.dim(2), given ? layer.spec.block_k : o_.block_k))
         for (const std::string& d : dtypes_) {
           const std::string what = fmt::format("{} {} at {} tokens", name(m), d, layer.q.dim(2));
           if (d == "int8" && !has_low_bit(m)) {
@@ -128,17 +129,13 @@ class AttentionBench {
                           .v = layer.v,
                           .dtype = d == "int8" ? DType::f32 : dtype_from_name(d)};
           c.spec.method = m;
-          if (has_sparsity(m)) c.spec.topk_ratio = 1 - s;
           if (!given) c.spec.block_q = o_.block_q, c.spec.block_k = o_.block_k;
+          if (has_sparsity(m)) set_sparsity(c.spec, w.sparsity, c.k.dim(2));
           c.spec.mode = RouterMode::hard;
           c.spec.quant = d == "int8" ? Quant{LowBit::int8, pv_} : Quant{};
-          if (m == AttentionMethod::pixelgen_sla2 && too_large(c)) {
-            logging::info("{}: holds N x N in its reference form, passed over", what);
-            continue;
-          }
           try {
-            c.params = fill_params(c.spec, c.q, c.k, layer.params, seed);
-            rows(c, d, s);
+            c.params = fill_params(c.spec, c.q, layer.params, seed);
+            rows(c, d, w);
           } catch (const Error& e) {
             logging::warn("{}: {}", what, e.what());
           }
@@ -147,8 +144,7 @@ class AttentionBench {
   }
 
   void conclude() const {
-    for (const auto& [curve, points] : curves_) {
-      const std::vector<Point> p = times(points);
+    for (const auto& [curve, p] : curves_) {
       if (p.size() < 2) continue;
       std::string line = fmt::format("{:<28} {:<8} grows as N^{:.2f}", label(curve),
                                      text(curve.direction), growth_exponent(p));
@@ -159,16 +155,17 @@ class AttentionBench {
 
   void draw(const std::string& path, const std::string& title) const {
     std::vector<SvgPanel> panels;
-    for (const Direction d : directions_) {
-      SvgPanel p{.title = d == Direction::both ? "forward and backward" : "forward",
+    for (const Passes d : directions_) {
+      SvgPanel p{.title = d == Passes::both ? "forward and backward" : "forward",
                  .x_label = "tokens",
-                 .y_label = "ms (least)"};
+                 .y_label = "ms (least)",
+                 .x_ticks = lengths()};
       for (const auto& [curve, points] : curves_) {
         if (curve.direction != d) continue;
         SvgSeries s{label(curve), {}, {}, curve.method == "dense"};
-        for (const CurvePoint& c : points) s.x.push_back(c.point.n), s.y.push_back(c.point.ms);
+        for (const Point& c : points) s.x.push_back(c.n), s.y.push_back(c.ms);
         const auto dense = rival(curve);
-        const BreakEven b = dense ? break_even(times(points), *dense) : BreakEven{};
+        const BreakEven b = dense ? break_even(points, *dense) : BreakEven{};
         if (b.faster == Faster::beyond)
           p.marks.push_back({b.n, fmt::format("break-even {:.0f}", b.n), p.series.size()});
         p.series.push_back(std::move(s));
@@ -179,15 +176,21 @@ class AttentionBench {
   }
 
  private:
-  static bool too_large(const AttentionCase& c) {
-    constexpr double kMost = 2e9;
-    return 4.0 * static_cast<double>(c.q.numel() / c.q.dim(3)) * static_cast<double>(c.k.dim(2)) >
-           kMost;
+  std::vector<Wanted> wanted(AttentionMethod m, int64_t keys, int64_t block) const {
+    if (!has_sparsity(m)) return {{}};
+    std::vector<Wanted> list;
+    for (const double s : o_.sparsity) list.push_back({s, 0});
+    const auto blocks = static_cast<double>((keys + block - 1) / block);
+    for (const int64_t k : o_.topk)
+      list.push_back({std::max(0.0, 1 - static_cast<double>(k) / blocks), k});
+    if (list.empty()) list.push_back({0.97, 0});
+    return list;
   }
-  static std::vector<Point> times(const std::vector<CurvePoint>& points) {
-    std::vector<Point> p;
-    for (const CurvePoint& c : points) p.push_back(c.point);
-    return p;
+  std::vector<double> lengths() const {
+    std::set<double> n;
+    for (const auto& [curve, points] : curves_)
+      for (const Point& p : points) n.insert(p.n);
+    return {n.begin(), n.end()};
   }
   static std::string compared(const BreakEven& b) {
     switch (b.faster) {
@@ -202,26 +205,36 @@ class AttentionBench {
   std::optional<std::vector<Point>> rival(const Curve& c) const {
     if (c.method == "dense") return {};
     const auto it = curves_.find(
-        {"dense", c.dtype == "int8" ? "f32" : c.dtype, 0, c.dim, c.batch, c.direction});
+        {"dense", c.dtype == "int8" ? "f32" : c.dtype, 0, 0, c.dim, c.batch, c.direction});
     if (it == curves_.end()) return {};
-    return times(it->second);
+    return it->second;
   }
 
-  void rows(const AttentionCase& c, const std::string& dtype, double wanted) {
+  void rows(const AttentionCase& c, const std::string& dtype, const Wanted& w) {
     const double sparsity = measured_sparsity(c);
-    const AttentionAccuracy a = attention_accuracy(c);
-    for (const Direction d : directions_) {
+    const bool backward =
+        std::find(directions_.begin(), directions_.end(), Passes::both) != directions_.end();
+    const Passes most = backward ? Passes::both : Passes::forward;
+    const AttentionAccuracy a = attention_accuracy(c, most);
+    for (const Passes d : directions_) {
       const Timing t = time_attention(c, d, o_.seconds);
       const AttentionParts parts = attention_parts(c, d);
       const AttentionMemory memory = attention_memory(c, d);
       const auto n = static_cast<double>(c.q.dim(2));
-      const Curve curve{std::string(name(c.spec.method)), dtype, wanted, c.q.dim(3), c.q.dim(0), d};
-      curves_[curve].push_back({{n, t.ms_min}, 1 - sparsity});
+      const Curve curve{.method = std::string(name(c.spec.method)),
+                        .dtype = dtype,
+                        .sparsity = w.topk > 0 ? 0 : w.sparsity,
+                        .topk = w.topk,
+                        .dim = c.q.dim(3),
+                        .batch = c.q.dim(0),
+                        .direction = d};
+      curves_[curve].push_back({n, t.ms_min});
 
-      Json more = Json::object({{"sparsity", sparsity}, {"sparsity_wanted", wanted}});
+      Json more = Json::object({{"sparsity", sparsity}, {"sparsity_wanted", w.sparsity}});
       more.set("block_q", c.spec.block_q).set("block_k", c.spec.block_k);
       more.set("cos", a.cos).set("rel_l1", a.rel_l1);
       more.set("cos_dense", a.cos_dense).set("rel_l1_dense", a.rel_l1_dense);
+      if (d == Passes::both) more.set("cos_grad", a.cos_grad).set("rel_l1_grad", a.rel_l1_grad);
       more.set("accuracy_tokens", Json::array({a.queries, a.keys}));
       more.set("ms_kernels", parts.kernels);
       Json by_part = Json::object();
@@ -237,8 +250,7 @@ class AttentionBench {
             const double times = p.ms / t.ms_min;
             more.set("speedup", times);
             gain = fmt::format("{:.2f}x", times);
-            if (c.spec.method == AttentionMethod::sla2 && d == Direction::forward &&
-                dtype != "int8")
+            if (c.spec.method == AttentionMethod::sla2 && d == Passes::forward && dtype != "int8")
               more.set("share_of_bound",
                        times / sparse_linear_bound(1 - sparsity, n, static_cast<double>(c.q.dim(3)),
                                                    static_cast<double>(c.spec.block_q),
@@ -257,16 +269,17 @@ class AttentionBench {
     if (!titled_)
       fmt::print(
           "{:<14} {:<16} {:<5} {:<8} {:>8} {:>11} {:>11} {:>8} {:>8} {:>11} {:>9} {:>9} "
-          "{:>8} {:>8} {:>8}\n",
+          "{:>8} {:>8} {:>8} {:>8}\n",
           "method", "shape", "dtype", "dir", "sparsity", "ms", "ms_min", "GFLOP/s", "x dense",
-          "kernels ms", "saved MB", "extra MB", "1-cos", "rel_l1", "l1 dense");
+          "kernels ms", "saved MB", "extra MB", "1-cos", "rel_l1", "l1 grad", "l1 dense");
     titled_ = true;
     fmt::print(
         "{:<14} {:<16} {:<5} {:<8} {:>8.4f} {:>11.3f} {:>11.3f} {:>8.1f} {:>8} {:>11.3f} "
-        "{:>9.2f} {:>9.2f} {:>8.1e} {:>8.1e} {:>8.1e}\n",
+        "{:>9.2f} {:>9.2f} {:>8.1e} {:>8.1e} {:>8} {:>8.1e}\n",
         c.method, shape_text(shape), c.dtype, text(c.direction), sparsity, t.ms, t.ms_min,
         flops / t.ms / 1e6, gain, parts.kernels, static_cast<double>(memory.saved) / 1e6,
-        static_cast<double>(memory.scratch) / 1e6, 1 - a.cos, a.rel_l1, a.rel_l1_dense);
+        static_cast<double>(memory.scratch) / 1e6, 1 - a.cos, a.rel_l1,
+        c.direction == Passes::both ? fmt::format("{:.1e}", a.rel_l1_grad) : "", a.rel_l1_dense);
     std::string line;
     for (const auto& [part, ms] : parts.ms) line += fmt::format("  {} {:.3f}", part, ms);
     fmt::print("    ms by part:{}\n", line);
@@ -276,7 +289,7 @@ class AttentionBench {
   const BenchOptions& o_;
   Report& report_;
   std::vector<AttentionMethod> methods_;
-  std::vector<Direction> directions_;
+  std::vector<Passes> directions_;
   std::vector<std::string> dtypes_;
   LowBit pv_;
   Curves curves_;

@@ -9,7 +9,7 @@
 
 namespace tenun::tools {
 
-enum class Direction : uint8_t { forward, both };
+enum class Passes : uint8_t { forward, both };
 
 /// What is measured: the operator with these operands, in this dtype.
 struct AttentionCase {
@@ -17,7 +17,7 @@ struct AttentionCase {
   AttentionParams params;
   Tensor q, k, v;  ///< f32; converted to `dtype` before the clock starts
   DType dtype = DType::f32;
-  [[nodiscard]] double dense_flops(Direction d) const;  ///< 4 B H Nq Nk D; with backward 3.5 times
+  [[nodiscard]] double dense_flops(Passes d) const;  ///< 4 B H Nq Nk D; with backward 3.5 times
 };
 
 struct AttentionParts {
@@ -26,23 +26,24 @@ struct AttentionParts {
 };
 
 struct AttentionMemory {
-  int64_t saved = 0;    ///< bytes kept between forward and backward, the output not counted
+  int64_t saved = 0;    ///< bytes kept for the backward pass, inputs and output not counted
   int64_t scratch = 0;  ///< the most beyond inputs, outputs, gradients and what is saved
   int64_t peak = 0;     ///< the most bytes in use by all tensors
 };
 
 struct AttentionAccuracy {
-  double cos = 1, rel_l1 = 0;  ///< against the method in float64 without low-bit products
+  double cos = 1, rel_l1 = 0;              ///< against the method in float64, no low-bit products
   double cos_dense = 1, rel_l1_dense = 0;  ///< against dense attention in float64
+  double cos_grad = 1, rel_l1_grad = 0;    ///< worst of dq, dk, dv against the method in float64
   int64_t queries = 0, keys = 0;           ///< of the one head that was compared
 };
 
-[[nodiscard]] Timing time_attention(const AttentionCase& c, Direction d, double seconds);
-[[nodiscard]] AttentionParts attention_parts(const AttentionCase& c, Direction d);
-[[nodiscard]] AttentionMemory attention_memory(const AttentionCase& c, Direction d);
-/// The forward pass of the first head, with up to 1024 queries and all keys (or as many keys as
-/// queries, where a method insists).
-[[nodiscard]] AttentionAccuracy attention_accuracy(const AttentionCase& c);
+[[nodiscard]] Timing time_attention(const AttentionCase& c, Passes d, double seconds);
+[[nodiscard]] AttentionParts attention_parts(const AttentionCase& c, Passes d);
+[[nodiscard]] AttentionMemory attention_memory(const AttentionCase& c, Passes d);
+/// Of the first head, with up to 1024 queries and all keys (or as many keys as queries, where a
+/// method insists); the gradients only for Passes::both.
+[[nodiscard]] AttentionAccuracy attention_accuracy(const AttentionCase& c, Passes d);
 /// Share of blocks without exact attention in this very case.
 [[nodiscard]] double measured_sparsity(const AttentionCase& c);
 

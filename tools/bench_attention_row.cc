@@ -12,10 +12,6 @@
 namespace tenun::tools {
 namespace {
 
-std::vector<Var*> learned(AttentionParams& p) {
-  return {&p.router_q, &p.router_k, &p.alpha, &p.proj_l, &p.proj_weight, &p.proj_bias, &p.gate_c};
-}
-
 // A case in the dtype that is measured: operands that want gradients, learned values too.
 struct Ready {
   Var q, k, v;
@@ -23,15 +19,15 @@ struct Ready {
   AttentionParams params;
   Tensor dy;
 
-  Ready(const AttentionCase& c, Direction d) : spec(c.spec), params(c.params) {
+  Ready(const AttentionCase& c, Passes d) : spec(c.spec), params(c.params) {
     const auto make = [&](const Tensor& t) {
       const Tensor x = t.to(c.dtype);
-      return d == Direction::both ? Var::parameter(x) : Var(x);
+      return d == Passes::both ? Var::parameter(x) : Var(x);
     };
     q = make(c.q), k = make(c.k), v = make(c.v);
-    for (Var* p : learned(params))
-      if (p->defined() && d == Direction::both) *p = Var::parameter(p->value());
-    if (d == Direction::both) {
+    for (const Learned& l : kLearned)
+      if (Var& p = params.*l.at; p.defined() && d == Passes::both) p = Var::parameter(p.value());
+    if (d == Passes::both) {
       dy = Tensor(c.q.shape(), DType::f32);
       fill_normal(dy, RandomKey::derive(3, Purpose::test, 9));
       dy = dy.to(c.dtype);
@@ -39,9 +35,9 @@ struct Ready {
   }
   [[nodiscard]] AttentionOutput forward() const { return attention(q, k, v, spec, params); }
   void zero_grad() {
-    for (Var* p : {&q, &k, &v}) p->zero_grad();
-    for (Var* p : learned(params))
-      if (p->defined()) p->zero_grad();
+    for (Var* x : {&q, &k, &v}) x->zero_grad();
+    for (const Learned& l : kLearned)
+      if (Var& p = params.*l.at; p.defined()) p.zero_grad();
   }
   void both() {
     zero_grad();
@@ -51,8 +47,8 @@ struct Ready {
   }
 };
 
-void run(Ready& r, Direction d) {
-  if (d == Direction::both) return r.both();
+void run(Ready& r, Passes d) {
+  if (d == Passes::both) return r.both();
   const NoGrad guard;
   (void)r.forward();
 }
@@ -74,42 +70,76 @@ Difference difference(const Tensor& got, const Tensor& want) {
 Var first_head(const Var& v) { return v.defined() ? Var(v.value().slice(0, 0, 1)) : v; }
 
 AttentionParams wide(AttentionParams p) {
-  for (Var* v : learned(p))
-    if (v->defined()) *v = Var(v->value().to(DType::f64));
+  for (const Learned& l : kLearned)
+    if (Var& v = p.*l.at; v.defined()) v = Var(v.value().to(DType::f64));
   return p;
 }
 
-AttentionAccuracy compare(const AttentionCase& c, int64_t queries, int64_t keys) {
+struct Outcome {
+  Tensor o, dq, dk, dv;  // gradients only if dy is defined
+};
+Outcome outcome(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSpec& spec,
+                const AttentionParams& params, const Tensor& dy) {
+  if (!dy.defined()) {
+    const NoGrad guard;
+    return {attention(q, k, v, spec, params).o.value(), {}, {}, {}};
+  }
+  const Var vars[] = {Var::parameter(q), Var::parameter(k), Var::parameter(v)};
+  Tape tape;
+  const Var o = attention(vars[0], vars[1], vars[2], spec, params).o;
+  tape.backward(o, dy);
+  return {o.value(), vars[0].grad(), vars[1].grad(), vars[2].grad()};
+}
+
+AttentionAccuracy compare(const AttentionCase& c, Passes d, int64_t queries, int64_t keys) {
   const auto head = [&](const Tensor& t, int64_t n) {
     return t.slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, n).contiguous().to(c.dtype);
   };
   const Tensor q = head(c.q, queries), k = head(c.k, keys), v = head(c.v, keys);
   AttentionParams p = c.params;
-  const int64_t d = q.dim(3), tm = (queries + c.spec.block_q - 1) / c.spec.block_q,
+  const int64_t width = q.dim(3), tm = (queries + c.spec.block_q - 1) / c.spec.block_q,
                 tn = (keys + c.spec.block_k - 1) / c.spec.block_k;
   p.alpha = first_head(p.alpha);
   if (p.alpha.defined() && p.alpha.rank() == 2) p.alpha = Var(p.alpha.value().slice(1, 0, tm));
-  if (p.proj_l.defined()) p.proj_l = Var(p.proj_l.value().slice(0, 0, d).slice(1, 0, d));
-  if (p.gate_c.defined()) p.gate_c = Var(head(p.gate_c.value(), queries));
+  if (p.gate_c.defined())
+    p.gate_c = Var(p.gate_c.value().slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, queries));
+  if (p.proj_l.defined()) p.proj_l = Var(p.proj_l.value().slice(0, 0, width).slice(1, 0, width));
   if (p.mask.defined())
     p.mask = p.mask.slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, tm).slice(3, 0, tn);
-  const Tensor got = attention(q, k, v, c.spec, p).o.value();
+  Tensor dy;
+  if (d == Passes::both) {
+    dy = Tensor(q.shape(), DType::f32);
+    fill_normal(dy, RandomKey::derive(3, Purpose::test, 9));
+    dy = dy.to(c.dtype);
+  }
+  const Outcome got = outcome(q, k, v, c.spec, p, dy);
   // The reference gets the same operands, as they were rounded.
-  const Tensor q64 = q.to(DType::f64), k64 = k.to(DType::f64), v64 = v.to(DType::f64);
+  const auto exactly = [](const Tensor& t) { return t.defined() ? t.to(DType::f64) : t; };
   AttentionSpec exact = c.spec;
   exact.quant = {};
   if (exact.method == AttentionMethod::sage) exact.method = AttentionMethod::dense;
-  const Tensor own = attention(q64, k64, v64, exact, wide(p)).o.value();
-  const Tensor dense = attention(q64, k64, v64, {}).o.value();
-  const Difference a = difference(got, own), b = difference(got, dense);
-  return {a.cos, a.rel_l1, b.cos, b.rel_l1, queries, keys};
+  const Outcome own = outcome(exactly(q), exactly(k), exactly(v), exact, wide(p), exactly(dy));
+  const Outcome dense = outcome(exactly(q), exactly(k), exactly(v), {}, {}, {});
+  const Difference a = difference(got.o, own.o), b = difference(got.o, dense.o);
+  AttentionAccuracy r{.cos = a.cos,
+                      .rel_l1 = a.rel_l1,
+                      .cos_dense = b.cos,
+                      .rel_l1_dense = b.rel_l1,
+                      .queries = queries,
+                      .keys = keys};
+  for (const auto grad : {&Outcome::dq, &Outcome::dk, &Outcome::dv}) {
+    if (!dy.defined()) break;
+    const Difference g = difference(got.*grad, own.*grad);
+    r.cos_grad = std::min(r.cos_grad, g.cos), r.rel_l1_grad = std::max(r.rel_l1_grad, g.rel_l1);
+  }
+  return r;
 }
 
 }  // namespace
 
-double AttentionCase::dense_flops(Direction d) const {
+double AttentionCase::dense_flops(Passes d) const {
   const double forward = 4.0 * static_cast<double>(q.numel()) * static_cast<double>(k.dim(2));
-  return d == Direction::both ? 3.5 * forward : forward;
+  return d == Passes::both ? 3.5 * forward : forward;
 }
 
 bool has_sparsity(AttentionMethod m) {
@@ -118,20 +148,19 @@ bool has_sparsity(AttentionMethod m) {
 
 bool has_low_bit(AttentionMethod m) {
   return m == AttentionMethod::sage || m == AttentionMethod::sla2 || m == AttentionMethod::sla ||
-         m == AttentionMethod::vsa || m == AttentionMethod::sparge ||
-         m == AttentionMethod::sparse || m == AttentionMethod::window;
+         m == AttentionMethod::vsa || m == AttentionMethod::sparge;
 }
 
 bool is_branch(const std::string& section) {
   return section.starts_with("flash attention") || section.starts_with("linear attention");
 }
 
-Timing time_attention(const AttentionCase& c, Direction d, double seconds) {
+Timing time_attention(const AttentionCase& c, Passes d, double seconds) {
   Ready r(c, d);
   return time_call([&] { run(r, d); }, seconds);
 }
 
-AttentionParts attention_parts(const AttentionCase& c, Direction d) {
+AttentionParts attention_parts(const AttentionCase& c, Passes d) {
   Ready r(c, d);
   run(r, d);  // so that memory is warm
   AttentionParts parts;
@@ -151,7 +180,7 @@ AttentionParts attention_parts(const AttentionCase& c, Direction d) {
   return parts;
 }
 
-AttentionMemory attention_memory(const AttentionCase& c, Direction d) {
+AttentionMemory attention_memory(const AttentionCase& c, Passes d) {
   Ready r(c, d);
   const auto live = [] { return static_cast<int64_t>(memory_stats().live); };
   const auto peak = [] { return static_cast<int64_t>(memory_stats().peak); };
@@ -159,7 +188,7 @@ AttentionMemory attention_memory(const AttentionCase& c, Direction d) {
   const int64_t before = live();
   reset();
   AttentionMemory m;
-  if (d == Direction::forward) {
+  if (d == Passes::forward) {
     const NoGrad guard;
     const AttentionOutput out = r.forward();
     m.peak = peak(), m.scratch = peak() - live();
@@ -172,29 +201,29 @@ AttentionMemory attention_memory(const AttentionCase& c, Direction d) {
   reset();
   tape.backward(out.o, r.dy);
   int64_t grads = 0;
-  std::vector<Var*> wanted = learned(r.params);
-  wanted.insert(wanted.end(), {&r.q, &r.k, &r.v});
-  for (const Var* p : wanted)
-    if (p->defined() && p->grad().defined()) grads += static_cast<int64_t>(p->grad().nbytes());
+  const auto count = [&](const Var& x) {
+    if (x.defined() && x.grad().defined()) grads += static_cast<int64_t>(x.grad().nbytes());
+  };
+  count(r.q), count(r.k), count(r.v);
+  for (const Learned& l : kLearned) count(r.params.*l.at);
   m.peak = std::max(forward_peak, peak());
   m.scratch = std::max(forward_peak - between, peak() - between - grads);
   return m;
 }
 
-AttentionAccuracy attention_accuracy(const AttentionCase& c) {
-  const NoGrad guard;
+AttentionAccuracy attention_accuracy(const AttentionCase& c, Passes d) {
   constexpr int64_t kQueries = 1024;
   const int64_t n = std::min(c.q.dim(2), kQueries);
   try {
-    return compare(c, n, c.k.dim(2));
+    return compare(c, d, n, c.k.dim(2));
   } catch (const ShapeError&) {  // the method wants as many keys as queries
-    return compare(c, n, std::min(c.k.dim(2), n));
+    return compare(c, d, n, std::min(c.k.dim(2), n));
   }
 }
 
 double measured_sparsity(const AttentionCase& c) {
   const NoGrad guard;
-  return 1 - Ready(c, Direction::forward).forward().stats.density;
+  return 1 - Ready(c, Passes::forward).forward().stats.density;
 }
 
 }  // namespace tenun::tools

@@ -166,7 +166,7 @@ class ModelBench {
       const auto call = [&] { (void)forward(net, s); };
       Result r{time_call(call, o_.seconds, 5), {}};
       r.a = dissect(net, call);
-      report(net, batch, "fwd", r, 1, {});
+      report(net, batch, "fwd", r, 1, Json::object());
       if (o_.sample_steps > 0) sample_time(net, batch);
     }
   }
@@ -183,7 +183,11 @@ class ModelBench {
     uint64_t raw = 0;
     const auto call = [&] {
       Tape tape;
-      const Var loss = flow_matching_loss(forward(net, s), s.x, s.x_t, s.t, {});
+      Var loss;
+      {
+        const Autocast guard(low_);  // as in training, the loss is part of the mixed precision
+        loss = flow_matching_loss(forward(net, s), s.x, s.x_t, s.t, {});
+      }
       tape.backward(loss);
       optimizer.step();
       optimizer.zero_grad();
@@ -191,9 +195,11 @@ class ModelBench {
       if (step == 2) raw = memory_stats().raw_allocations;
     };
     Result r{time_call(call, o_.seconds, 5), {}};
-    const uint64_t raw_after = memory_stats().raw_allocations - raw;
     r.a = dissect(net, call);
-    report(net, batch, "train", r, 3, Json::object({{"raw_allocations_after_step_2", raw_after}}));
+    const uint64_t raw_after = memory_stats().raw_allocations - raw;
+    report(net, batch, "train", r, 3,
+           Json::object({{"peak_mib", static_cast<double>(memory_stats().peak) / 1048576},
+                         {"raw_allocations_after_step_2", raw_after}}));
   }
 
   void report(const JiT& net, int64_t batch, const std::string& direction, const Result& r,

@@ -41,7 +41,8 @@ std::string line(double x0, double y0, double x1, double y1, const std::string& 
 std::string axes(const SvgPanel& p, const Range& x, const Range& y) {
   std::string s;
   const double bottom = kHeight - kBottom, right = kWidth - kRight;
-  for (const double t : log_ticks(x.lo, x.hi)) {
+  for (const double t : p.x_ticks.empty() ? log_ticks(x.lo, x.hi) : p.x_ticks) {
+    if (t < x.lo || t > x.hi) continue;
     const double at = log_position(t, x.lo, x.hi, kLeft, right);
     s += line(at, kTop, at, bottom, "stroke=\"#e4e4e4\"");
     s += text(at, bottom + 16, "middle", 11, fmt::format("{:g}", t));

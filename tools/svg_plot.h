@@ -23,6 +23,7 @@ struct SvgMark {
 };
 struct SvgPanel {
   std::string title, x_label, y_label;
+  std::vector<double> x_ticks{};  ///< empty: round numbers
   std::vector<SvgSeries> series{};
   std::vector<SvgMark> marks{};  ///< dashed vertical lines
 };

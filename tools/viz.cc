@@ -42,7 +42,7 @@ Routing route(const AttentionLayer& l) {
   spec.quant = {};
   const Tensor q = l.q.slice(0, 0, 1), k = l.k.slice(0, 0, 1),
                v = l.v.defined() ? l.v.slice(0, 0, 1) : k;
-  const AttentionParams params = fill_params(spec, q, k, l.params, 1);
+  const AttentionParams params = fill_params(spec, q, l.params, 1);
   const Tensor mask = attention(q, k, v, spec, params).mask;
   Routing r{.heads = q.dim(1), .weight = {}, .exact = {}};
   if (!mask.defined()) return r;
@@ -131,9 +131,9 @@ void apply_flags(const VizOptions& o, AttentionLayers& all) {
         fail<UsageError>("--method", "{}", e.what());
       }
     }
-    if (o.sparsity >= 0) l.spec.topk_ratio = 1 - o.sparsity;
     if (o.block_q > 0) l.spec.block_q = o.block_q;
     if (o.block_k > 0) l.spec.block_k = o.block_k;
+    if (o.sparsity >= 0) set_sparsity(l.spec, o.sparsity, l.k.dim(2));
   }
   if (o.grid > 0) all.grid = o.grid;
   if (o.tile > 0) all.tile = o.tile;
@@ -153,7 +153,11 @@ void draw_layer(const VizOptions& o, const AttentionLayers& all, const Attention
       "{} x {} blocks of {} queries x {} keys, {:.1f} % sparse over all heads", r.rows, r.columns,
       (r.tokens_q + r.rows - 1) / r.rows, (r.tokens_k + r.columns - 1) / r.columns, 100 * sum);
   const std::string map = fmt::format("{}/block_{:02}_map.png", o.output, l.layer);
-  write_png(map, map_sheet(r, title, {line, "blue: exact attention; white: the other branch"}));
+  std::vector<std::string> lines{line, "blue: exact attention; white: none, or the linear branch"};
+  const int64_t context = r.tokens_k - all.grid * all.grid;
+  if (all.grid > 0 && context > 0)
+    lines.push_back(fmt::format("the first {} tokens are no image tokens", context));
+  write_png(map, map_sheet(r, title, lines));
   fmt::print("block {:>2}  {}: {}\n", l.layer, method, line);
   for (int64_t h = 0; h < r.heads; ++h)
     fmt::print("  head {:>2}  sparsity {:.4f}{}\n", h, r.sparsity(h),

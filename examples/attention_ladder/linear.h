@@ -1,6 +1,6 @@
 // The linear branch of rungs 6 and 7: states of the key blocks, and what a query block reads.
 #pragma once
-#include "ladder.h"
+#include "tenun/examples/attention_ladder/ladder.h"
 
 namespace ladder {
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ladder.h"
+#include "tenun/examples/attention_ladder/ladder.h"
 
 namespace ladder {
 

@@ -2,7 +2,7 @@
 //   S = Q K^T / sqrt(d)       P = softmax of the rows       O = P V
 // K is transposed once, so that neighbouring keys lie side by side and one instruction works on
 // eight of them; sixteen columns of four rows stay in registers. S is still n x n.
-#include "tile.h"
+#include "tenun/examples/attention_ladder/tile.h"
 
 namespace ladder {
 

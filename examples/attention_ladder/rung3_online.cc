@@ -5,7 +5,7 @@
 // and at the end o / l is the result.
 #include <cmath>
 
-#include "ladder.h"
+#include "tenun/examples/attention_ladder/ladder.h"
 
 namespace ladder {
 

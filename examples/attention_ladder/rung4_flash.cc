@@ -2,7 +2,7 @@
 // tiles of keys; the scores of one tile fit into the first-level cache, are used and forgotten.
 //   S = Q_I K_J^T / sqrt(d);   m' = max(m, rowmax S);   P = exp(S - m')
 //   l <- l exp(m - m') + rowsum P;   O <- O exp(m - m') + P V_J;   m <- m'
-#include "tile.h"
+#include "tenun/examples/attention_ladder/tile.h"
 
 namespace ladder {
 

@@ -4,7 +4,7 @@
 // The sum in the softmax runs over the selected keys alone: their weights add up to 1 again.
 #include <numeric>
 
-#include "tile.h"
+#include "tenun/examples/attention_ladder/tile.h"
 
 namespace ladder {
 namespace {

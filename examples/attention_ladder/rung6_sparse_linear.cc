@@ -3,8 +3,8 @@
 //   O_linear,i = sum_j phi(q_i).phi(k_j) v_j / sum_j phi(q_i).phi(k_j)   over the others
 //              = phi(q_i) H / (phi(q_i) . Z),   H = sum_J h_J = H_all - sum over selected h_J
 // with h_J = phi(K_J)^T V_J and phi = softmax over the channels of a token.
-#include "linear.h"
-#include "tile.h"
+#include "tenun/examples/attention_ladder/linear.h"
+#include "tenun/examples/attention_ladder/tile.h"
 
 namespace ladder {
 namespace {

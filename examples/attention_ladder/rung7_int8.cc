@@ -7,8 +7,8 @@
 
 #include <cstring>
 
-#include "linear.h"
-#include "tile.h"
+#include "tenun/examples/attention_ladder/linear.h"
+#include "tenun/examples/attention_ladder/tile.h"
 
 namespace ladder {
 namespace {

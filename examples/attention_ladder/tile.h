@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "ladder.h"
+#include "tenun/examples/attention_ladder/ladder.h"
 
 namespace ladder {
 
