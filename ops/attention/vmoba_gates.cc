@@ -20,23 +20,26 @@ struct Scope {
   uint8_t* chosen;
   int64_t first, tokens, chunks, chunk;
 
-  [[nodiscard]] bool own(int64_t p) const { return (first + p / chunks) / chunk == p % chunks; }
   [[nodiscard]] int64_t pairs() const { return tokens * chunks; }
 
-  // The others, best first.
-  [[nodiscard]] std::vector<int64_t> others() const {
-    std::vector<int64_t> order = attn::best_first(gate, 0, pairs(), pairs());
-    std::erase_if(order, [&](int64_t p) { return own(p); });
+  // The others among the `most` best, best first.
+  [[nodiscard]] std::vector<int64_t> others(int64_t most) const {
+    std::vector<int64_t> order = attn::best_first(gate, 0, pairs(), most);
+    std::erase_if(order, [&](int64_t p) { return p == own_pair(p / chunks); });
     return order;
   }
+  // The pair of token i (from 0) and its own chunk.
+  [[nodiscard]] int64_t own_pair(int64_t i) const { return i * chunks + (first + i) / chunk; }
   void take_own() const {
-    for (int64_t p = 0; p < pairs(); ++p) chosen[p] = own(p) ? 1 : 0;
+    std::fill_n(chosen, pairs(), uint8_t{0});
+    for (int64_t i = 0; i < tokens; ++i) chosen[own_pair(i)] = 1;
   }
 
   // `count` pairs, the own ones included.
   void by_number(int64_t count) const {
     take_own();
-    const auto order = others();
+    if (count <= tokens) return;
+    const auto order = others(count);  // at most `tokens` of them are own ones
     const int64_t more = std::clamp<int64_t>(count - tokens, 0, std::ssize(order));
     for (int64_t i = 0; i < more; ++i) chosen[order[static_cast<size_t>(i)]] = 1;
   }
@@ -53,13 +56,11 @@ struct Scope {
     const double range = high - low > 1e-6 ? high - low : 1;
     const auto scaled = [&](int64_t p) { return (static_cast<double>(gate[p]) - low) / range; };
     double total = 0, mine = 0;
-    for (int64_t p = 0; p < pairs(); ++p) {
-      total += scaled(p);
-      if (own(p)) mine += scaled(p);
-    }
+    for (int64_t p = 0; p < pairs(); ++p) total += scaled(p);
+    for (int64_t i = 0; i < tokens; ++i) mine += scaled(own_pair(i));
     const double need = std::max(0.0, mass - mine / (total + 1e-6));
     double sum = 0;
-    for (const int64_t p : others()) {
+    for (const int64_t p : others(pairs())) {
       chosen[p] = 1;
       sum += scaled(p);
       if (sum / (total + 1e-6) >= need) return;
