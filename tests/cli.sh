@@ -89,6 +89,8 @@ expect 2 'slaa' "$tenun" bench model --preset B/32 --image 32 --methods slaa
 expect 0 'grows as N^.*\(faster\|not faster\)' "$tenun" bench attention --methods dense,sla2 --seq 64,128,192 \
   --heads 2 --dim 16 --block-q 32 --block-k 16 --sparsity 0.5,0.75 --dtype f32,bf16,int8 --seconds 0 \
   --json "$work/bench.jsonl" --svg "$work/bench.svg"
+expect 0 'sla2 k=2 D=16 f32  *fwd  *grows as' "$tenun" bench attention --methods sla2 --seq 64,128 --heads 1 --dim 16 --block-q 16 \
+  --block-k 16 --topk 2 --direction fwd --seconds 0
 # Per length and direction: dense in two dtypes, sla2 in three dtypes at two sparsities.
 rows=$(wc -l < "$work/bench.jsonl")
 [ "$rows" -eq 48 ] || { echo "cli: bench attention wrote $rows rows, not 48" >&2; failed=1; }
@@ -110,6 +112,32 @@ expect 0 'head  0  sparsity' "$tenun" viz routing --in "$work/saved.safetensors"
 expect 2 'no block 7' "$tenun" viz routing --in "$work/saved.safetensors" -o "$work/viz2" --layer 7
 [ -s "$work/viz/block_00_map.png" ] || { echo 'cli: viz routing drew nothing' >&2; failed=1; }
 expect 0 'block 0 of' "$tenun" bench attention --tensors "$work/saved.safetensors" --seconds 0 --methods sla2 --sparsity 0.5
+# The same from a network: two training steps, then what its attention gets while it draws.
+cat > "$work/tiny.yaml" <<'YAML'
+trainer: {max_steps: 2}
+model:
+  denoiser:
+    class_path: src.models.transformer.JiT.JiT
+    init_args: {input_size: 16, patch_size: 2, hidden_size: 16, depth: 2, num_heads: 2,
+                num_classes: 3, bottleneck_dim: 8, in_context_len: 4, in_context_start: 1,
+                attention: {method: sla2, block_q: 8, block_k: 8, topk_ratio: 0.25}}
+  diffusion_trainer:
+    class_path: tenun.diffusion.JiTTrainer
+data:
+  train_dataset:
+    class_path: tenun.data.BatikDataset
+    init_args: {classes: [ceplok, kawung, parang], num_per_class: 3, resolution: 16}
+  train_batch_size: 2
+YAML
+"$tenun" train -c "$work/tiny.yaml" -q --run_dir="$work/tiny" > "$work/out" 2>&1 || { cat "$work/out" >&2; failed=1; }
+expect 0 'block  1  sla2: 9 x 9 blocks of 8 queries x 8 keys' "$tenun" viz routing --ckpt "$work/tiny/checkpoints/last" -o "$work/drawn"
+for f in block_00_map block_00_tokens block_01_map block_01_tokens; do
+  [ -s "$work/drawn/$f.png" ] || { echo "cli: viz routing: no $f.png" >&2; failed=1; }
+done
+expect 2 'query blocks 0 to 7' "$tenun" viz routing --ckpt "$work/tiny/checkpoints/last" -o "$work/drawn" --query 8
+expect 0 'block 1 of' "$tenun" bench attention --capture "$work/tiny/checkpoints/last" --save "$work/tiny.safetensors" \
+  --methods dense,sla2 --seconds 0 --sparsity 0.5
+expect 0 'block 0 of' "$tenun" bench attention --tensors "$work/tiny.safetensors" --layer 0 --methods sla2 --seconds 0
 
 # Data and checkpoints.
 expect 0 'image' "$tenun" data batik -o "$work/batik" --num 1 --size 16 --classes kawung,parang

@@ -21,10 +21,16 @@ namespace {
 // What a curve over the lengths has in common.
 struct Curve {
   std::string method, dtype;
-  double sparsity = 0;  // as asked for
+  double sparsity = 0;  // as asked for, or
+  int64_t topk = 0;     // key blocks of a row, whatever the length
   int64_t dim = 0, batch = 1;
   Passes direction = Passes::forward;
   auto operator<=>(const Curve&) const = default;
+};
+// A share of blocks to leave out, which may stand for a number of blocks to keep.
+struct Wanted {
+  double sparsity = 0;
+  int64_t topk = 0;
 };
 using Curves = std::map<Curve, std::vector<Point>>;
 
@@ -33,6 +39,7 @@ const char* text(Passes d) { return d == Passes::both ? "fwd+bwd" : "fwd"; }
 std::string label(const Curve& c) {
   std::string s = c.method;
   if (c.sparsity > 0) s += fmt::format(" {:g} %", 100 * c.sparsity);
+  if (c.topk > 0) s += fmt::format(" k={}", c.topk);
   if (c.dim != 64) s += fmt::format(" D={}", c.dim);
   if (c.batch != 1) s += fmt::format(" B={}", c.batch);
   return s + " " + c.dtype;
@@ -107,10 +114,7 @@ class AttentionBench {
   // All cases on one set of operands.
   void measure(const AttentionLayer& layer, uint64_t seed, bool given) {
     for (const AttentionMethod m : methods_) {
-      const std::vector<double> wanted =
-          has_sparsity(m) ? (o_.sparsity.empty() ? std::vector<double>{0.97} : o_.sparsity)
-                          : std::vector<double>{0};
-      for (const double s : wanted)
+      for (const Wanted& w : wanted(m, layer.k.dim(2), given ? layer.spec.block_k : o_.block_k))
         for (const std::string& d : dtypes_) {
           const std::string what = fmt::format("{} {} at {} tokens", name(m), d, layer.q.dim(2));
           if (d == "int8" && !has_low_bit(m)) {
@@ -126,12 +130,12 @@ class AttentionBench {
                           .dtype = d == "int8" ? DType::f32 : dtype_from_name(d)};
           c.spec.method = m;
           if (!given) c.spec.block_q = o_.block_q, c.spec.block_k = o_.block_k;
-          if (has_sparsity(m)) set_sparsity(c.spec, s, c.k.dim(2));
+          if (has_sparsity(m)) set_sparsity(c.spec, w.sparsity, c.k.dim(2));
           c.spec.mode = RouterMode::hard;
           c.spec.quant = d == "int8" ? Quant{LowBit::int8, pv_} : Quant{};
           try {
             c.params = fill_params(c.spec, c.q, layer.params, seed);
-            rows(c, d, s);
+            rows(c, d, w);
           } catch (const Error& e) {
             logging::warn("{}: {}", what, e.what());
           }
@@ -172,6 +176,16 @@ class AttentionBench {
   }
 
  private:
+  std::vector<Wanted> wanted(AttentionMethod m, int64_t keys, int64_t block) const {
+    if (!has_sparsity(m)) return {{}};
+    std::vector<Wanted> list;
+    for (const double s : o_.sparsity) list.push_back({s, 0});
+    const auto blocks = static_cast<double>((keys + block - 1) / block);
+    for (const int64_t k : o_.topk)
+      list.push_back({std::max(0.0, 1 - static_cast<double>(k) / blocks), k});
+    if (list.empty()) list.push_back({0.97, 0});
+    return list;
+  }
   std::vector<double> lengths() const {
     std::set<double> n;
     for (const auto& [curve, points] : curves_)
@@ -191,12 +205,12 @@ class AttentionBench {
   std::optional<std::vector<Point>> rival(const Curve& c) const {
     if (c.method == "dense") return {};
     const auto it = curves_.find(
-        {"dense", c.dtype == "int8" ? "f32" : c.dtype, 0, c.dim, c.batch, c.direction});
+        {"dense", c.dtype == "int8" ? "f32" : c.dtype, 0, 0, c.dim, c.batch, c.direction});
     if (it == curves_.end()) return {};
     return it->second;
   }
 
-  void rows(const AttentionCase& c, const std::string& dtype, double wanted) {
+  void rows(const AttentionCase& c, const std::string& dtype, const Wanted& w) {
     const double sparsity = measured_sparsity(c);
     const bool backward =
         std::find(directions_.begin(), directions_.end(), Passes::both) != directions_.end();
@@ -207,10 +221,16 @@ class AttentionBench {
       const AttentionParts parts = attention_parts(c, d);
       const AttentionMemory memory = attention_memory(c, d);
       const auto n = static_cast<double>(c.q.dim(2));
-      const Curve curve{std::string(name(c.spec.method)), dtype, wanted, c.q.dim(3), c.q.dim(0), d};
+      const Curve curve{.method = std::string(name(c.spec.method)),
+                        .dtype = dtype,
+                        .sparsity = w.topk > 0 ? 0 : w.sparsity,
+                        .topk = w.topk,
+                        .dim = c.q.dim(3),
+                        .batch = c.q.dim(0),
+                        .direction = d};
       curves_[curve].push_back({n, t.ms_min});
 
-      Json more = Json::object({{"sparsity", sparsity}, {"sparsity_wanted", wanted}});
+      Json more = Json::object({{"sparsity", sparsity}, {"sparsity_wanted", w.sparsity}});
       more.set("block_q", c.spec.block_q).set("block_k", c.spec.block_k);
       more.set("cos", a.cos).set("rel_l1", a.rel_l1);
       more.set("cos_dense", a.cos_dense).set("rel_l1_dense", a.rel_l1_dense);

@@ -195,8 +195,8 @@ class ModelBench {
       if (step == 2) raw = memory_stats().raw_allocations;
     };
     Result r{time_call(call, o_.seconds, 5), {}};
-    const uint64_t raw_after = memory_stats().raw_allocations - raw;
     r.a = dissect(net, call);
+    const uint64_t raw_after = memory_stats().raw_allocations - raw;
     report(net, batch, "train", r, 3,
            Json::object({{"peak_mib", static_cast<double>(memory_stats().peak) / 1048576},
                          {"raw_allocations_after_step_2", raw_after}}));

@@ -46,7 +46,7 @@ struct BenchOptions {
   std::vector<int64_t> batch{};  ///< empty: 1 for attention, 4 for networks
   std::vector<std::string> methods{}, directions{};
   std::vector<double> sparsity{};
-  std::vector<int64_t> seq{}, dim{};
+  std::vector<int64_t> seq{}, dim{}, topk{};
   int64_t heads = 12, block_q = 128, block_k = 64;
   std::string pv = "int8";              ///< low-bit type of p v where the dtype is int8
   std::string tensors, capture, save;   ///< attention: q, k, v of a file or of a checkpoint

@@ -82,6 +82,10 @@ struct Program {
     b->add_option("--sparsity", bench.sparsity, "shares of blocks without exact attention")
         ->delimiter(',')
         ->check(CLI::Range(0.0, 1.0));
+    b->add_option("--topk", bench.topk,
+                  "attention: key blocks of a row with exact attention, at every length")
+        ->delimiter(',')
+        ->check(CLI::PositiveNumber);
     b->add_option("--seq", bench.seq, "attention: tokens; several: 1024,4096")
         ->delimiter(',')
         ->check(CLI::PositiveNumber);

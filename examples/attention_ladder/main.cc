@@ -1,13 +1,14 @@
 // Runs the rungs of the attention ladder, checks each against the formula and times it.
 //   attention_ladder [N] [SHARE]     N tokens (a multiple of 64), share of key blocks kept exact
+// Times are the least processor times of several runs: other programs hardly disturb them.
 // Exit code 1 if a rung is further from its formula than its arithmetic explains.
 #include <malloc.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <functional>
 #include <new>
 #include <random>
@@ -111,12 +112,10 @@ int main(int argc, char** argv) {
     const Floats o = r.run();
     const size_t extra = g_peak - live - o.size() * sizeof(float);
     double ms = 1e300, spent = 0;
-    for (int i = 0; i < 3 || (spent < 300 && i < 50); ++i) {  // the least time: others disturb us
-      const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < 3 || (spent < 300 && i < 50); ++i) {
+      const std::clock_t start = std::clock();
       (void)r.run();
-      const double one =
-          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-              .count();
+      const double one = 1e3 * static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
       ms = std::min(ms, one), spent += one;
     }
     if (first == 0) first = before = ms;
