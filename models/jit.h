@@ -13,6 +13,7 @@
 #pragma once
 #include <functional>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "tenun/models/jit_options.h"
@@ -44,6 +45,7 @@ class JiTAttention {
   AttentionOptions
       options;       ///< mode, topk_ratio, tau, soft_iters, aux_weight may change between steps
   bool qat = false;  ///< low-bit forward on or off
+  bool measure_error = false;  ///< forward passes also keep quant_error(), where qat is on
   std::function<void(const JiTAttentionCall&)> observe;  ///< called after each forward pass
   [[nodiscard]] bool is_sla2() const {
     return options.method == "sla2" || options.method == "pixelgen_sla2";
@@ -52,6 +54,8 @@ class JiTAttention {
   [[nodiscard]] int64_t router_parameters() const;
   /// Of the last forward pass: measured share of blocks without exact attention; 0 for dense.
   [[nodiscard]] double measured_sparsity() const { return 1 - density_; }
+  /// Of the last forward pass with measure_error: what the low-bit products cost.
+  [[nodiscard]] const std::optional<AttentionQuantError>& quant_error() const { return error_; }
 
  private:
   [[nodiscard]] AttentionSpec spec(int64_t prefix) const;
@@ -60,7 +64,10 @@ class JiTAttention {
   nn::Linear qkv_, proj_;
   Param q_norm_, q_norm_bias_, k_norm_, k_norm_bias_;  // biases: LayerNorm of pixelgen_sla2
   Param alpha_, router_q_, router_k_, proj_l_;
+  nn::Linear sla_proj_, gate_c_;  // of sla; of vsa
+  int64_t layer_;
   mutable double density_ = 1;
+  mutable std::optional<AttentionQuantError> error_;
 };
 
 struct JiTForward {
@@ -119,7 +126,8 @@ class JiT {
 void enable_sla2_qat(JiT& net);
 void disable_sla2_qat(JiT& net);
 /// "sla2_blocks_0_attn/alpha_mean", ".../alpha_std", ".../sparsity", ".../router_params" (alpha
-/// after the sigmoid).
+/// after the sigmoid); after a forward pass with measure_error also "quant_cosine", "quant_rel_l1"
+/// and "quant_scale_{q,k,v}_{min,max}".
 [[nodiscard]] std::map<std::string, double> get_sla2_statistics(const JiT& net);
 /// One line for each SLA2 block (sparsity, top-k, feature map, QAT, router parameters) and a total.
 void log_sla2_config(const JiT& net, const std::function<void(const std::string&)>& print);

@@ -31,7 +31,8 @@ JiTAttention::JiTAttention(const ParameterScope& p, const JiTOptions& o, int64_t
     : options(o.attention_of(layer)),
       heads_(o.num_heads),
       grid_(o.input_size / o.patch_size),
-      tile_(options.tile == TokenOrder::tile_8x8 ? 8 : 1) {
+      tile_(options.tile == TokenOrder::tile_8x8 ? 8 : 1),
+      layer_(layer) {
   const bool middle = layer >= o.depth / 4 && layer < o.depth / 4 * 3;
   attn_drop_ = middle ? o.attn_drop : 0;
   proj_drop_ = middle ? o.proj_drop : 0;
@@ -61,10 +62,16 @@ JiTAttention::JiTAttention(const ParameterScope& p, const JiTOptions& o, int64_t
   linears(p);
   if (options.method == "sla2") {
     const ParameterScope s = p / "sla2";
-    alpha_ = s.add("alpha", {heads_}, Init::constant(Tensor::full({heads_}, options.alpha_init)));
+    Shape per{heads_};
+    if (options.alpha_per == AlphaPer::head_block)
+      per.push_back((o.tokens() + o.prefix(layer) + options.block_q - 1) / options.block_q);
+    alpha_ = s.add("alpha", per, Init::constant(Tensor::full(per, options.alpha_init)));
     router_q_ = (s / "router.q_proj").add("weight", {d, d}, Init::constant(identity(d)));
     router_k_ = (s / "router.k_proj").add("weight", {d, d}, Init::constant(identity(d)));
   }
+  // Both start as exact attention over the selected blocks alone.
+  if (options.method == "sla") sla_proj_ = {p / "sla.proj", d, d, Init::zeros(), Init::zeros()};
+  if (options.method == "vsa") gate_c_ = {p / "vsa.gate_c", c, c, Init::zeros(), Init::zeros()};
 }
 
 int64_t JiTAttention::router_parameters() const {
@@ -85,6 +92,14 @@ AttentionSpec JiTAttention::spec(int64_t prefix) const {
   if (qat) s.quant = {options.quant.qk, options.quant.pv};
   s.compression = options.block_k;
   s.iters = options.soft_iters;
+  s.selector = options.selector, s.mass = options.mass, s.topk = options.topk;
+  s.variant = options.variant, s.negligible_ratio = options.negligible_ratio;
+  s.scope = options.gate_scope;
+  s.theta = options.theta, s.smooth_k = options.smooth_k;
+  s.levels = options.levels, s.enrichment = options.enrichment;
+  s.radius = options.radius;
+  if (tile_ > 1) s.grid = {tile_ * tile_, grid_ / tile_};
+  s.key = RandomKey::derive(0, Purpose::user, static_cast<uint64_t>(layer_));
   return s;
 }
 
@@ -112,6 +127,14 @@ JiTAttention::Out JiTAttention::operator()(const Var& h, int64_t prefix,
     s.key = RandomKey::derive(key->key, Purpose::dropout, 2);
   }
   s.aux = key != nullptr && is_sla2() && options.mode == RouterMode::soft && options.aux_weight > 0;
+  if (sla_proj_.weight.defined())
+    params.proj_weight = sla_proj_.weight, params.proj_bias = sla_proj_.bias;
+  if (gate_c_.weight.defined())
+    params.gate_c = permute(reshape(gate_c_(h), {b, n, heads_, d}), {0, 2, 1, 3});
+  if (measure_error) {
+    error_.reset();
+    if (s.quant.any()) error_ = attention_quant_error(q.value(), k.value(), v.value(), s, params);
+  }
   AttentionOutput a = attention(q, k, v, s, params);
   density_ = a.stats.density;
   if (observe) observe({q, k, v, s, params, a});
@@ -148,6 +171,15 @@ std::map<std::string, double> get_sla2_statistics(const JiT& net) {
     out[key + "sparsity"] = 1 - a.options.topk_ratio;
     out[key + "measured_sparsity"] = a.measured_sparsity();
     out[key + "router_params"] = static_cast<double>(a.router_parameters());
+    if (!a.quant_error()) continue;
+    out[key + "quant_cosine"] = a.quant_error()->cosine;
+    out[key + "quant_rel_l1"] = a.quant_error()->rel_l1;
+    for (const auto& [what, range] :
+         {std::pair{"q", a.quant_error()->q}, std::pair{"k", a.quant_error()->k},
+          std::pair{"v", a.quant_error()->v}}) {
+      out[key + "quant_scale_" + what + "_min"] = range.low;
+      out[key + "quant_scale_" + what + "_max"] = range.high;
+    }
   }
   return out;
 }

@@ -32,6 +32,13 @@ AttentionOptions JiTOptions::attention_of(std::int64_t layer) const {
     }
   }
   if (layer < a.start_layer) a.method = "dense";
+  for (const AttentionRange& range : attention_layers) {
+    if (!range.covers(layer)) continue;
+    const TokenOrder tile = a.tile;
+    a = range.options;
+    a.tile = tile;
+  }
+  if (a.method == "auto") a.method = name(automatic_method(a.topk_ratio, tokens() + prefix(layer)));
   return a;
 }
 

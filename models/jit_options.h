@@ -11,6 +11,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "tenun/ops/attention/attention.h"
 
@@ -49,7 +50,28 @@ struct AttentionOptions {
   double alpha_init = 0.5;  ///< logit: the weight is sigmoid(alpha)
   TokenOrder tile = TokenOrder::row;
   bool dense_prefix = true;  ///< in-context tokens: always selected as keys, dense as queries
+  Selector selector = Selector::topk;            ///< sparse, sparge, vmoba
+  double mass = 0.9;                             ///< share that top_p, cdf and threshold collect
+  std::int64_t topk = 0;                         ///< vsa, vmoba, llsa; 0: from topk_ratio
+  SlaVariant variant = SlaVariant::complement;   ///< sla
+  double negligible_ratio = 0;                   ///< sla `paper`
+  GateScope gate_scope = GateScope::query_head;  ///< vmoba
+  double theta = -0.1;                           ///< sparge
+  bool smooth_k = true;                          ///< sparge
+  std::int64_t levels = 1;                       ///< llsa
+  bool enrichment = true;                        ///< llsa
+  std::int64_t radius = 1;                       ///< window
   LowBitOptions quant;
+};
+
+/// Other attention settings for some blocks.
+struct AttentionRange {
+  std::int64_t first = 0;
+  std::int64_t last = -1;  ///< the last block itself is one of them; -1: to the end
+  AttentionOptions options;
+  [[nodiscard]] bool covers(std::int64_t layer) const {
+    return layer >= first && (last < 0 || layer <= last);
+  }
 };
 
 struct JiTOptions {
@@ -68,6 +90,7 @@ struct JiTOptions {
   std::int64_t in_context_len = 32;
   std::int64_t in_context_start = 8;
   AttentionOptions attention;
+  std::vector<AttentionRange> attention_layers;  ///< the last one that covers a block wins
 
   // JiTSLA2 only.
   bool use_sla2 = false;
@@ -86,8 +109,13 @@ struct JiTOptions {
   [[nodiscard]] std::int64_t tokens() const {
     return (input_size / patch_size) * (input_size / patch_size);
   }
+  /// In-context tokens of block `layer`.
+  [[nodiscard]] std::int64_t prefix(std::int64_t layer) const {
+    return layer >= in_context_start ? in_context_len : 0;
+  }
   [[nodiscard]] std::int64_t head_dim() const { return hidden_size / num_heads; }
-  /// What block `layer` uses, with `use_sla2` and the `sla2_*` options resolved.
+  /// What block `layer` uses, with `use_sla2`, the `sla2_*` options, `attention_layers` and method
+  /// auto resolved. The token order is the network's, whatever a range says.
   [[nodiscard]] AttentionOptions attention_of(std::int64_t layer) const;
 };
 

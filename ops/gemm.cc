@@ -110,6 +110,7 @@ struct Product {
 
   // All threads together: pack, then blocks.
   void run_together() const {
+    if (a.panels() <= block_rows()) return run_columns();
     const int64_t step_a = a.most_panels(), step_b = b.most_panels();
     Tensor packed_a = scratch(step_a * a.panel_bytes), packed_b = scratch(step_b * b.panel_bytes);
     char *const pa = bytes_of(packed_a), *const pb = bytes_of(packed_b);
@@ -119,15 +120,31 @@ struct Product {
         const int64_t rows = std::min(step_a, a.panels() - i);
         const bool again = step_a == a.panels() && j > 0;  // A is packed already
         const int64_t packs_a = again ? 0 : rows, packs_b = i == 0 ? columns : 0;
-        const int64_t groups_a = ceil_div(packs_a, block_rows());
-        parallel_tasks(packs_b + groups_a, [&](int64_t t) {
-          if (t < packs_b) return b.pack_panels(j + t, 1, pb + t * b.panel_bytes);
-          const int64_t first = (t - packs_b) * block_rows();
+        const int64_t wide = std::clamp<int64_t>(packs_b / (4L * num_threads()), 1, 4);
+        const int64_t groups_a = ceil_div(packs_a, block_rows()),
+                      groups_b = ceil_div(packs_b, wide);
+        parallel_tasks(groups_b + groups_a, [&](int64_t t) {
+          if (t < groups_b)
+            return b.pack_panels(j + t * wide, std::min(wide, packs_b - t * wide),
+                                 pb + t * wide * b.panel_bytes);
+          const int64_t first = (t - groups_b) * block_rows();
           a.pack_panels(i + first, std::min(block_rows(), packs_a - first),
                         pa + first * a.panel_bytes);
         });
         run_blocks(pa, pb, i, rows, j, columns);
       }
+  }
+
+  // Few rows: a panel of B is used once, by the thread that packs it, out of its cache.
+  void run_columns() const {
+    Tensor packed = scratch(a.panels() * a.panel_bytes);
+    char* const pa = bytes_of(packed);
+    a.pack_panels(0, a.panels(), pa);
+    parallel_tasks(b.panels(), [&](int64_t j) {
+      Tensor panel = scratch(b.panel_bytes);
+      b.pack_panels(j, 1, bytes_of(panel));
+      block(pa, bytes_of(panel), 0, a.panels(), j, 1);
+    });
   }
 
   // Blocks of kGemmRows rows, and as many columns that each thread gets about twelve of them.

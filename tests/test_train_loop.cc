@@ -212,6 +212,17 @@ TEST_SUITE("train_loop") {
     CHECK(layer(dir / "b").at("topk_ratio").as_double() == doctest::Approx(0.4));
     (void)go(dir / "b", {kSla2, router, "--trainer.max_steps=8"}, {.resume = "auto"});
     CHECK(layer(dir / "b").at("topk_ratio").as_double() == doctest::Approx(0.2));
+    const std::string monitor =
+        "--trainer.callbacks=[{class_path: QuantizedAttentionMonitor, init_args: "
+        "{monitor_frequency: 2}}]";
+    (void)go(dir / "c", {kSla2, monitor, "--model.denoiser.init_args.attention.quant.qk=int8",
+                         "--trainer.max_steps=3"});
+    const std::string error = "denoiser/blocks/0/attn/quant_rel_l1";
+    std::vector<int64_t> measured;
+    for (const Json& row : rows(dir / "c"))
+      if (row.find(error) != nullptr && row.at(error).as_double() > 0)
+        measured.push_back(row.at("step").as_int());
+    CHECK(measured == std::vector<int64_t>{2});
     // The checkpoint's state wins over the configuration, and the log says so.
     Quiet log;
     (void)go(dir / "b", {kSla2, "--trainer.max_steps=9"}, {.resume = "auto"});

@@ -183,7 +183,11 @@ class ModelBench {
     uint64_t raw = 0;
     const auto call = [&] {
       Tape tape;
-      const Var loss = flow_matching_loss(forward(net, s), s.x, s.x_t, s.t, {});
+      Var loss;
+      {
+        const Autocast guard(low_);  // as in training, the loss is part of the mixed precision
+        loss = flow_matching_loss(forward(net, s), s.x, s.x_t, s.t, {});
+      }
       tape.backward(loss);
       optimizer.step();
       optimizer.zero_grad();

@@ -111,9 +111,17 @@ class Sla2Monitor final : public Callback {
  public:
   Sla2Monitor(int64_t every, bool sparsity, bool alpha)
       : every_(every), sparsity_(sparsity), alpha_(alpha) {}
+  void before_step(RunView& v, int64_t step) override {
+    JiT& net = v.model.net(Weights::raw);
+    for (int64_t i = 0; i < net.depth(); ++i)
+      net.attention(i).measure_error = net.attention(i).qat && (step + 1) % every_ == 0;
+  }
   void after_step(RunView& v, Json& metrics) override {
     if (v.progress.step % every_ != 0) return;
     for_each_attention(v.model, [&](const JiTAttention& a, const std::string& path) {
+      if (a.qat && a.quant_error())
+        metrics.set(path + "/quant_cosine", a.quant_error()->cosine)
+            .set(path + "/quant_rel_l1", a.quant_error()->rel_l1);
       if (sparsity_) metrics.set(path + "/sparsity", 1 - a.options.topk_ratio);
       if (!alpha_) return;
       std::vector<double> m = a.alpha().value().values<double>();

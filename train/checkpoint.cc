@@ -11,6 +11,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+const char* order_name(TokenOrder order) { return order == TokenOrder::tile_8x8 ? "8x8" : "row"; }
+
 std::string checkpoints(const std::string& run) { return run + "/checkpoints"; }
 
 }  // namespace
@@ -21,16 +23,18 @@ Json attention_state(const JiT& net) {
     const JiTAttention& a = net.attention(i);
     const AttentionOptions& o = a.options;
     Json l = Json::object({{"method", o.method}});
-    if (a.is_sla2())
+    if (o.method != "dense")
       l.set("block_q", o.block_q)
           .set("block_k", o.block_k)
-          .set("tile", o.tile == TokenOrder::tile_8x8 ? "8x8" : "row")
-          .set("mode", name(o.mode))
+          .set("tile", order_name(o.tile))
           .set("topk_ratio", o.topk_ratio)
+          .set("topk", o.topk)
+          .set("qat", a.qat);
+    if (a.is_sla2())
+      l.set("mode", name(o.mode))
           .set("tau", o.tau)
           .set("soft_iters", o.soft_iters)
-          .set("aux_weight", o.aux_weight)
-          .set("qat", a.qat);
+          .set("aux_weight", o.aux_weight);
     layers.push(std::move(l));
   }
   return layers;
@@ -52,23 +56,27 @@ void apply_attention_state(JiT& net, const Json& state, const std::string& where
                          i, key, saved, now);
     };
     same("method", l.at("method").as_string(), o.method);
-    if (!a.is_sla2()) continue;
+    if (o.method == "dense") continue;
     same("block_q", std::to_string(l.at("block_q").as_int()), std::to_string(o.block_q));
     same("block_k", std::to_string(l.at("block_k").as_int()), std::to_string(o.block_k));
-    same("tile", l.at("tile").as_string(), o.tile == TokenOrder::tile_8x8 ? "8x8" : "row");
-    const auto mode = from_name<RouterMode>(l.at("mode").as_string());
+    same("tile", l.at("tile").as_string(), order_name(o.tile));
+    const auto mode = a.is_sla2() ? from_name<RouterMode>(l.at("mode").as_string()) : o.mode;
     const double ratio = l.at("topk_ratio").as_double();
+    const int64_t topk = l.find("topk") != nullptr ? l.at("topk").as_int() : o.topk;
+    const bool qat = l.at("qat").as_bool();
     if (notices != nullptr &&
-        (mode != o.mode || ratio != o.topk_ratio || l.at("qat").as_bool() != a.qat))
-      notices->push_back(
-          fmt::format("block {}: the checkpoint's schedule state wins: {} routing, top-k {:g}, QAT "
-                      "{} (configured: {}, {:g}, {})",
-                      i, name(mode), ratio, l.at("qat").as_bool() ? "on" : "off", name(o.mode),
-                      o.topk_ratio, a.qat ? "on" : "off"));
-    o.mode = mode, o.topk_ratio = ratio, o.tau = l.at("tau").as_double(),
+        (mode != o.mode || ratio != o.topk_ratio || topk != o.topk || qat != a.qat))
+      notices->push_back(fmt::format(
+          "block {}: the checkpoint's schedule state wins: {} routing, top-k {:g}, QAT "
+          "{} (configured: {}, {:g}, {})",
+          i, name(mode), topk > 0 ? static_cast<double>(topk) : ratio, qat ? "on" : "off",
+          name(o.mode), o.topk > 0 ? static_cast<double>(o.topk) : o.topk_ratio,
+          a.qat ? "on" : "off"));
+    o.mode = mode, o.topk_ratio = ratio, o.topk = topk, a.qat = qat;
+    if (!a.is_sla2()) continue;
+    o.tau = l.at("tau").as_double();
     o.soft_iters = l.at("soft_iters").as_int();
     o.aux_weight = l.at("aux_weight").as_double();
-    a.qat = l.at("qat").as_bool();
   }
 }
 

@@ -89,6 +89,8 @@ bool optional_parameter(const std::string& name) {
   return name.find(".attn.sla2.alpha") != std::string::npos ||
          name.find(".attn.sla2.router.") != std::string::npos ||
          name.find(".attn.sla2.proj_l.") != std::string::npos ||
+         name.find(".attn.sla.proj.") != std::string::npos ||
+         name.find(".attn.vsa.gate_c.") != std::string::npos ||
          name.ends_with("attn.sla2.q_norm.bias") || name.ends_with("attn.sla2.k_norm.bias") ||
          name == "pos_embed";
 }

@@ -122,6 +122,19 @@ struct AttentionOutput {
                                         const AttentionSpec& spec,
                                         const AttentionParams& params = {});
 
+/// Smallest and largest scale (amax / 127) of an operand's groups; 0 where it is not rounded.
+struct ScaleRange {
+  double low = 0, high = 0;
+};
+struct AttentionQuantError {
+  double cosine = 1, rel_l1 = 0;  ///< of o against the same method without rounding
+  ScaleRange q, k, v;  ///< q: of block_q rows; k (smoothed): of block_k rows; v: channels
+};
+/// What the low-bit products of spec.quant cost on these inputs: two forward passes, no gradient.
+[[nodiscard]] AttentionQuantError attention_quant_error(const Tensor& q, const Tensor& k,
+                                                        const Tensor& v, const AttentionSpec& spec,
+                                                        const AttentionParams& params = {});
+
 /// The public name of a value ("pixelgen_sla2") and back; ValueError lists the names there are.
 [[nodiscard]] std::string_view name(AttentionMethod v);
 [[nodiscard]] std::string_view name(RouterMode v);

@@ -1,59 +1,59 @@
+// The linear branch: cuts tokens into panels of 64 and key blocks into states, and hands them to
+// the kernels (kernels/linear.cc). Three ways to the state that a query block reads:
+//   all keys        one sum
+//   block lists     the total minus the listed states: at N = 16384 and 3 % listed (7 of 256) 0.3
+//   ms
+//                   a head where the product with the 0/1 mask takes 2.7 ms; break-even near a
+//                   quarter of the blocks, above which, and for relu, whose states may be exactly
+//                   0, the mask product is taken
+//   block weights   a product of weights and states
 #include "tenun/ops/attention/linear.h"
 
 #include <algorithm>
+#include <numeric>
+#include <vector>
 
-#include "tenun/core/math.h"
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/flash.h"
-#include "tenun/ops/attention/tile.h"
+#include "tenun/ops/attention/kernels/kernels.h"
+#include "tenun/ops/attention/kernels/linear_kernels.h"
+#include "tenun/ops/attention/token_rows.h"
+#include "tenun/ops/simd/isa.h"
 
 namespace tenun::attn {
 namespace {
 
+using simd::kPanel;
+using simd::TokenRows;
+
 template <class T>
-void features(const T* __restrict x, T* __restrict f, int64_t d, FeatureMap map) {
-  if (map == FeatureMap::elu) {
-    for (int64_t i = 0; i < d; ++i) f[i] = x[i] > 0 ? x[i] + T(1) : math::exp(x[i]);
-    return;
-  }
-  if (map == FeatureMap::relu) {
-    for (int64_t i = 0; i < d; ++i) f[i] = x[i] > 0 ? x[i] : T(0);
-    return;
-  }
-  T most = x[0], sum = 0;
-  for (int64_t i = 1; i < d; ++i) most = std::max(most, x[i]);
-  for (int64_t i = 0; i < d; ++i) f[i] = math::exp(x[i] - most);
-  for (int64_t i = 0; i < d; ++i) sum += f[i];
-  for (int64_t i = 0; i < d; ++i) f[i] /= sum;
+const simd::LinearKernels<T>& kernels() {
+  if constexpr (std::is_same_v<T, float>)
+    return simd::linear_kernels().f32;
+  else
+    return simd::linear_kernels().f64;
 }
 
-// dx from df (with stride) and f = phi(x).
-template <class T>
-void features_backward(const T* f, const T* df, int64_t stride, T* dx, int64_t d, FeatureMap map) {
-  T dot = 0;
-  if (map == FeatureMap::softmax)
-    for (int64_t i = 0; i < d; ++i) dot += f[i] * df[i * stride];
-  for (int64_t i = 0; i < d; ++i) {
-    const T g = df[i * stride];
-    switch (map) {
-      case FeatureMap::softmax: dx[i] = f[i] * (g - dot); break;
-      case FeatureMap::elu: dx[i] = f[i] > 1 ? g : g * f[i]; break;
-      case FeatureMap::relu: dx[i] = f[i] > 0 ? g : T(0); break;
-    }
-  }
+simd::Feature feature_of(FeatureMap map) {
+  return map == FeatureMap::softmax ? simd::Feature::softmax
+         : map == FeatureMap::elu   ? simd::Feature::elu
+                                    : simd::Feature::relu;
 }
 
-// A state is phi(K)^T [V, 1] as [d][wide]: column d is the sum of phi(K), the rest is padding.
+enum class Range { all, lists, weights };
+
 template <class T>
 struct Linear {
-  Heads<T> q, k, v;
+  Tokens<T> q, k, v;
   int64_t heads, nq, nk, d;
-  FeatureMap map;
-  T eps;
+  const LinearArgs& args;
+  Range range;
   int64_t block_q, block_k;
-  const T* weight;  // nullptr: one block of all keys, shared by all queries
+  const T* gate;
+  simd::Feature feature;
+  const simd::LinearKernels<T>& run = kernels<T>();
 
-  Linear(const Tensor& q_, const Tensor& k_, const Tensor& v_, const LinearArgs& args)
+  Linear(const Tensor& q_, const Tensor& k_, const Tensor& v_, const LinearArgs& args_)
       : q(q_),
         k(k_),
         v(v_),
@@ -61,30 +61,25 @@ struct Linear {
         nq(q_.dim(2)),
         nk(k_.dim(2)),
         d(q_.dim(3)),
-        map(args.feature_map),
-        eps(static_cast<T>(args.eps)),
-        block_q(args.weight.defined() ? args.block_q : nq),
-        block_k(args.weight.defined() ? args.block_k : nk),
-        weight(args.weight.defined() ? args.weight.data<T>() : nullptr) {}
+        args(args_),
+        range(args.weight.defined()           ? Range::weights
+              : args.lists == nullptr         ? Range::all
+              : subtraction_pays(*args.lists) ? Range::lists
+                                              : Range::weights),
+        block_q(range == Range::all && !args.gate.defined() ? 4 * kPanel : args.block_q),
+        block_k(range == Range::all ? 4 * kPanel : args.block_k),
+        gate(args.gate.defined() ? args.gate.data<T>() : nullptr),
+        feature(feature_of(args.feature_map)) {}
 
-  [[nodiscard]] int64_t wide() const { return padded<T>(d + 1); }
-  [[nodiscard]] int64_t state() const { return d * wide(); }
+  [[nodiscard]] int64_t wide() const { return simd::pad<T>(d); }
+  [[nodiscard]] int64_t state() const { return simd::state_size<T>(d); }
   [[nodiscard]] int64_t rows() const { return blocks(nq, block_q); }
   [[nodiscard]] int64_t cols() const { return blocks(nk, block_k); }
+  [[nodiscard]] bool subtraction_pays(const BlockLists& lists) const {
+    const int64_t pairs = heads * blocks(nq, args.block_q) * blocks(nk, args.block_k);
+    return args.feature_map != FeatureMap::relu && 4 * lists.row_index.numel() <= pairs;
+  }
 
-  // Up to 64 tokens: phi(x) as [n][d].
-  void feature_rows(const Rows<T>& x, int64_t first, int64_t n, T* f) const {
-    for (int64_t i = 0; i < n; ++i) features(x.row(first + i), f + i * d, d, map);
-  }
-  // [V, 1] as [n][wide].
-  void value_rows(const Rows<T>& x, int64_t first, int64_t n, T* y) const {
-    for (int64_t i = 0; i < n; ++i) {
-      T* const line = y + i * wide();
-      std::copy_n(x.row(first + i), d, line);
-      line[d] = 1;
-      std::fill(line + d + 1, line + wide(), T(0));
-    }
-  }
   // Many heads are worth a task each; the inner loops then run inside it. Few heads share the inner
   // loops. The sums are the same ones.
   template <class F>
@@ -94,140 +89,230 @@ struct Linear {
                    for (int64_t bh = b; bh < e; ++bh) f(bh);
                  });
   }
-  // Calls f(block, first, count) for panels of the blocks of an axis.
+  // Calls f(first, count) for the panels of a block.
   template <class F>
-  void panels(int64_t n, int64_t block, F&& f) const {
-    const int64_t per_block = blocks(std::min(block, n), kPanel), count = blocks(n, block);
-    parallel_for(0, count * per_block, grain(2 * std::min({kPanel, block, n}) * state()),
-                 [&](int64_t b, int64_t e) {
-                   for (int64_t i = b; i < e; ++i) {
-                     const int64_t at = i / per_block * block + i % per_block * kPanel;
-                     const int64_t end = std::min(i / per_block * block + block, n);
-                     if (at < end) f(i / per_block, at, std::min(kPanel, end - at));
-                   }
-                 });
+  static void panels(int64_t block, int64_t size, int64_t n, F&& f) {
+    const int64_t end = std::min((block + 1) * size, n);
+    for (int64_t at = block * size; at < end; at += kPanel) f(at, std::min(kPanel, end - at));
   }
 
   void key_states(int64_t bh, T* out) const {
     parallel_for(0, cols(), grain(2 * block_k * state()), [&](int64_t b, int64_t e) {
-      Scratch<T> memory(kPanel * (d + wide()) + 64);
-      T *const f = memory.take(kPanel * d), *const x = memory.take(kPanel * wide());
+      Scratch<T> memory(256 * wide() + 2 * kPanel * d + 64);
+      T *const kx = memory.take(kPanel * d), *const vx = memory.take(kPanel * d);
+      simd::LinearKeys<T> a{};
+      a.feature = feature, a.d = d, a.scratch = memory.take(256 * wide());
       for (int64_t j = b; j < e; ++j) {
-        T* const s = out + j * state();
-        std::fill_n(s, state(), T(0));
-        const int64_t end = std::min((j + 1) * block_k, nk);
-        for (int64_t at = j * block_k; at < end; at += kPanel) {
-          const int64_t n = std::min(kPanel, end - at);
-          feature_rows(k[bh], at, n, f);
-          value_rows(v[bh], at, n, x);
-          tile_product<T>(d, wide(), n, {f, 1, d}, x, wide(), s, wide(), Into::add);
-        }
+        a.state = out + j * state();
+        std::fill_n(a.state, state(), T(0));
+        panels(j, block_k, nk, [&](int64_t at, int64_t n) {
+          a.k = k.rows(bh, at, n, kx), a.v = v.rows(bh, at, n, vx);
+          run.add_state(a);
+        });
       }
     });
   }
 
   // out[a] = sum over b of w(a, b) in[b], for states.
-  void combine(int64_t to, int64_t from, Broadcast<T> w, const T* in, T* out) const {
+  void combine(int64_t to, int64_t from, simd::Strided<T> w, const T* in, T* out) const {
     const int64_t columns = std::max<int64_t>(512, grain(2 * to * from) / 16 * 16);
+    const simd::ProductKernels& product = simd::product_kernels();
     parallel_for(0, state(), columns, [&](int64_t b, int64_t e) {
-      tile_product<T>(to, e - b, from, w, in + b, state(), out + b, state(), Into::set);
+      if constexpr (std::is_same_v<T, float>)
+        product.f32(to, e - b, from, w, in + b, state(), out + b, state(), simd::Into::set);
+      else
+        product.f64(to, e - b, from, w, in + b, state(), out + b, state(), simd::Into::set);
     });
   }
-  [[nodiscard]] const T* weights(int64_t bh) const { return weight + bh * rows() * cols(); }
-  // The states that each query block reads; `own` has room for them.
-  const T* query_states(int64_t bh, const T* key, T* own) const {
-    if (weight == nullptr) return key;
-    combine(rows(), cols(), {weights(bh), cols(), 1}, key, own);
-    return own;
+  // Sum of n states.
+  void total(const T* states, int64_t n, T* out) const {
+    std::vector<int32_t> all(static_cast<size_t>(n));
+    std::iota(all.begin(), all.end(), 0);
+    run.combine(nullptr, states, all.data(), n, T(1), state(), out);
+  }
+  // The weights of a head; those of lists are written to `room`.
+  const T* weights(int64_t bh, T* room) const {
+    if (args.lists == nullptr) return args.weight.template data<T>() + bh * rows() * cols();
+    std::fill_n(room, rows() * cols(), T(1));
+    const int64_t* const start = args.lists->row_start.template data<int64_t>() + bh * rows();
+    const int32_t* const index = args.lists->row_index.template data<int32_t>();
+    for (int64_t i = 0; i < rows(); ++i)
+      for (int64_t at = start[i]; at < start[i + 1]; ++at) room[i * cols() + index[at]] = 0;
+    return room;
+  }
+
+  // Sums of states for every block of one axis: of those that it does not list, or weighted.
+  struct Sums {
+    const Linear& l;
+    Range range;
+    const T* states;
+    int64_t count;
+    const T* total;
+    const int64_t* start;
+    const int32_t* index;
+    const T* weighted;  // all sums
+
+    // The sum of block i; `room` holds one state.
+    const T* of(int64_t i, T* room) const {
+      if (range == Range::all) return total;
+      if (range == Range::weights) return weighted + i * l.state();
+      const int64_t listed = start[i + 1] - start[i];
+      if (2 * listed <= count) {
+        l.run.combine(total, states, index + start[i], listed, T(-1), l.state(), room);
+        return room;
+      }
+      std::vector<int32_t> others;
+      for (int64_t j = 0, at = start[i]; j < count; ++j)
+        if (at < start[i + 1] && index[at] == j)
+          ++at;
+        else
+          others.push_back(static_cast<int32_t>(j));
+      l.run.combine(nullptr, states, others.data(), static_cast<int64_t>(others.size()), T(1),
+                    l.state(), room);
+      return room;
+    }
+  };
+  Sums row_sums(int64_t bh, const T* key, T* room, const T* w) const {
+    Sums s{*this, range, key, cols(), room, nullptr, nullptr, room};
+    if (range == Range::weights)
+      combine(rows(), cols(), {w, cols(), 1}, key, room);
+    else
+      total(key, cols(), room);
+    if (range != Range::lists) return s;
+    s.start = args.lists->row_start.template data<int64_t>() + bh * rows();
+    s.index = args.lists->row_index.template data<int32_t>();
+    return s;
+  }
+  Sums column_sums(int64_t bh, const T* down, T* room, const T* w) const {
+    Sums s{*this, range, down, rows(), room, nullptr, nullptr, room};
+    if (range == Range::weights)
+      combine(cols(), rows(), {w, 1, cols()}, down, room);
+    else
+      total(down, rows(), room);
+    if (range != Range::lists) return s;
+    s.start = args.lists->col_start.template data<int64_t>() + bh * cols();
+    s.index = args.lists->col_index.template data<int32_t>();
+    return s;
+  }
+  [[nodiscard]] int64_t weight_room() const {
+    return range == Range::weights && args.lists != nullptr ? rows() * cols() : 0;
+  }
+  [[nodiscard]] int64_t sum_room(int64_t n) const {
+    return range == Range::weights ? n * state() : state();
+  }
+
+  simd::LinearQuery<T> query_of(Scratch<T>& memory) const {
+    simd::LinearQuery<T> a{};
+    a.feature = feature, a.eps = static_cast<T>(args.eps), a.d = d;
+    a.scratch = memory.take(512 * wide() + 4096);
+    return a;
+  }
+  [[nodiscard]] int64_t query_room() const {
+    return 512 * wide() + 4096 + state() + 2 * kPanel * d + 128;
   }
 
   void forward(T* o) const {
     each_head([&](int64_t bh) {
-      Tensor memory({(rows() + cols()) * state()}, dtype_of<T>);
-      T* const key = memory.mutable_data<T>();
+      Scratch<T> memory(cols() * state() + sum_room(rows()) + weight_room() + 64);
+      T *const key = memory.take(cols() * state()), *const sums = memory.take(sum_room(rows()));
       key_states(bh, key);
-      const T* const states = query_states(bh, key, key + cols() * state());
-      panels(nq, block_q, [&](int64_t block, int64_t at, int64_t n) {
-        Scratch<T> scratch(kPanel * (d + wide()) + 64);
-        T *const f = scratch.take(kPanel * d), *const y = scratch.take(kPanel * wide());
-        numerators(bh, block, at, n, states, f, y);
-        for (int64_t i = 0; i < n; ++i) {
-          const T den = y[i * wide() + d] + eps;
-          T* const out = o + (bh * nq + at + i) * d;
-          for (int64_t c = 0; c < d; ++c) out[c] = den == 0 ? T(0) : y[i * wide() + c] / den;
-        }
-      });
+      const T* const w =
+          range == Range::weights ? weights(bh, memory.take(weight_room())) : nullptr;
+      const Sums states = row_sums(bh, key, sums, w);
+      parallel_for(0, rows(), grain(2 * std::min(block_q, nq) * state()),
+                   [&](int64_t b, int64_t e) {
+                     Scratch<T> own(query_room());
+                     simd::LinearQuery<T> a = query_of(own);
+                     T *const room = own.take(state()), *const qx = own.take(kPanel * d);
+                     for (int64_t i = b; i < e; ++i) {
+                       a.gate = gate == nullptr ? T(0) : gate[bh * rows() + i];
+                       if (a.gate == 1) continue;  // and no NaN of this branch comes through
+                       a.state = states.of(i, room);
+                       panels(i, block_q, nq, [&](int64_t at, int64_t n) {
+                         a.q = q.rows(bh, at, n, qx);
+                         a.o = o + (bh * nq + at) * d;
+                         run.query(a);
+                       });
+                     }
+                   });
     });
   }
-  void numerators(int64_t bh, int64_t block, int64_t at, int64_t n, const T* states, T* f,
-                  T* y) const {
-    feature_rows(q[bh], at, n, f);
-    tile_product<T>(n, wide(), d, {f, d, 1}, states + block * state(), wide(), y, wide(),
-                    Into::set);
-  }
 
-  struct Out {
-    T *dq, *dk, *dv, *dweight;
-  };
-
-  void backward(const Heads<T>& dy, const Out& out) const {
+  void backward(const Tokens<T>& dy, LinearGrads& g) const {
+    const auto out = [](Tensor& t) { return t.defined() ? t.mutable_data<T>() : nullptr; };
+    T *const dq = out(g.dq), *const dk = out(g.dk), *const dv = out(g.dv), *const dot = out(g.dot);
     each_head([&](int64_t bh) {
-      Tensor memory({2 * (rows() + cols()) * state()}, dtype_of<T>);
-      T* const key = memory.mutable_data<T>();
-      T *const own = key + cols() * state(), *const down = own + rows() * state(),
-               *const dkey = down + rows() * state();
+      Scratch<T> memory((cols() + rows()) * state() + sum_room(rows()) + sum_room(cols()) +
+                        weight_room() + 128);
+      T *const key = memory.take(cols() * state()), *const down = memory.take(rows() * state());
+      T *const up_sums = memory.take(sum_room(rows())), *const sums = memory.take(sum_room(cols()));
       key_states(bh, key);
-      const T* const states = query_states(bh, key, own);
-      parallel_for(0, rows(), grain(6 * block_q * state()), [&](int64_t b, int64_t e) {
-        for (int64_t i = b; i < e; ++i) query_block(bh, i, dy[bh], states, down, out);
-      });
-      const T* key_grads = down;
-      if (weight != nullptr) {
-        combine(cols(), rows(), {weights(bh), 1, cols()}, down, dkey);
-        key_grads = dkey;
-        if (out.dweight != nullptr) weight_gradients(bh, key, down, out.dweight);
-      }
-      if (out.dk != nullptr || out.dv != nullptr)
-        panels(nk, block_k, [&](int64_t block, int64_t at, int64_t n) {
-          key_panel(bh, at, n, key_grads + block * state(), out);
-        });
+      const T* const w =
+          range == Range::weights ? weights(bh, memory.take(weight_room())) : nullptr;
+      const Sums states = row_sums(bh, key, up_sums, w);
+      parallel_for(0, rows(), grain(6 * std::min(block_q, nq) * state()),
+                   [&](int64_t b, int64_t e) {
+                     for (int64_t i = b; i < e; ++i)
+                       query_block(bh, i, dy, states, down + i * state(), dq, dot, g.accumulate);
+                   });
+      if (g.dweight.defined()) weight_gradients(bh, key, down, g.dweight.mutable_data<T>());
+      if (dk == nullptr && dv == nullptr) return;
+      const Sums grads = column_sums(bh, down, sums, w);
+      parallel_for(0, cols(), grain(4 * std::min(block_k, nk) * state()),
+                   [&](int64_t b, int64_t e) {
+                     for (int64_t j = b; j < e; ++j) key_block(bh, j, grads, dk, dv, g.accumulate);
+                   });
     });
   }
 
   // dq of a query block, and the gradient of the state that it read.
-  void query_block(int64_t bh, int64_t block, const Rows<T>& dy, const T* states, T* down,
-                   const Out& out) const {
-    Scratch<T> memory(kPanel * (3 * d + 3 * wide()) + 128);
-    T *const f = memory.take(kPanel * d), *const y = memory.take(kPanel * wide()),
-             *const g = memory.take(kPanel * wide()), *const gt = memory.take(kPanel * wide()),
-             *const df = memory.take(kPanel * d);
-    T* const ds = down + block * state();
-    std::fill_n(ds, state(), T(0));
-    const int64_t end = std::min((block + 1) * block_q, nq);
-    for (int64_t at = block * block_q; at < end; at += kPanel) {
-      const int64_t n = std::min(kPanel, end - at);
-      numerators(bh, block, at, n, states, f, y);
-      for (int64_t i = 0; i < n; ++i) {
-        const T* const num = y + i * wide();
-        const T den = num[d] + eps, inverse = den == 0 ? T(0) : T(1) / den;
-        const T* const in = dy.row(at + i);
-        T* const line = g + i * wide();
-        T dot = 0;
-        for (int64_t c = 0; c < d; ++c) {
-          line[c] = in[c] * inverse;
-          dot += line[c] * num[c];
-        }
-        line[d] = -dot * inverse;
-        std::fill(line + d + 1, line + wide(), T(0));
+  void query_block(int64_t bh, int64_t i, const Tokens<T>& dy, const Sums& states, T* down, T* dq,
+                   T* dot, bool accumulate) const {
+    Scratch<T> own(query_room());
+    simd::LinearQuery<T> a = query_of(own);
+    T *const room = own.take(state()), *const qx = own.take(kPanel * d),
+             *const yx = own.take(kPanel * d);
+    std::fill_n(down, state(), T(0));
+    a.gate = gate == nullptr ? T(0) : gate[bh * rows() + i];
+    if (a.gate != 1) a.state = states.of(i, room);
+    a.dstate = down;
+    panels(i, block_q, nq, [&](int64_t at, int64_t n) {
+      const int64_t first = bh * nq + at;
+      if (dq != nullptr && !accumulate) std::fill_n(dq + first * d, n * d, T(0));
+      a.dot = dot != nullptr ? dot + first : nullptr;
+      if (a.gate == 1) {
+        if (dot != nullptr) std::fill_n(a.dot, n, T(0));
+        return;
       }
-      tile_product<T>(d, wide(), n, {f, 1, d}, g, wide(), ds, wide(), Into::add);
-      if (out.dq == nullptr) continue;
-      pack_transposed(g, wide(), n, d + 1, T(1), gt, kPanel);
-      tile_product<T>(d, padded<T>(n), d + 1, {states + block * state(), wide(), 1}, gt, kPanel, df,
-                      kPanel, Into::set);
-      for (int64_t i = 0; i < n; ++i)
-        features_backward(f + i * d, df + i, kPanel, out.dq + (bh * nq + at + i) * d, d, map);
-    }
+      a.q = q.rows(bh, at, n, qx), a.dy = dy.rows(bh, at, n, yx);
+      a.dq = dq != nullptr ? dq + first * d : nullptr;
+      run.query_backward(a);
+    });
+  }
+
+  void key_block(int64_t bh, int64_t j, const Sums& grads, T* dk, T* dv, bool accumulate) const {
+    Scratch<T> own(256 * wide() + state() + wide() * wide() + 2 * kPanel * d + 128);
+    T *const kx = own.take(kPanel * d), *const vx = own.take(kPanel * d);
+    T *const turned = own.take(wide() * wide()), *const room = own.take(state());
+    simd::LinearKeys<T> a{};
+    a.feature = feature, a.d = d;
+    a.scratch = own.take(256 * wide());
+    a.dstate = grads.of(j, room);
+    std::fill_n(turned, wide() * wide(), T(0));
+    if constexpr (std::is_same_v<T, float>)
+      simd::product_kernels().transpose_f32(a.dstate, wide(), d, d, turned, wide());
+    else
+      simd::product_kernels().transpose_f64(a.dstate, wide(), d, d, turned, wide());
+    a.dstate_transposed = turned;
+    panels(j, block_k, nk, [&](int64_t at, int64_t n) {
+      const int64_t first = (bh * nk + at) * d;
+      a.dk = dk != nullptr ? dk + first : nullptr;
+      a.dv = dv != nullptr ? dv + first : nullptr;
+      for (T* x : {a.dk, a.dv})
+        if (x != nullptr && !accumulate) std::fill_n(x, n * d, T(0));
+      a.k = k.rows(bh, at, n, kx), a.v = v.rows(bh, at, n, vx);
+      run.key_backward(a);
+    });
   }
 
   // <gradient of what block I read, state of J>
@@ -246,54 +331,33 @@ struct Linear {
         }
     });
   }
-
-  void key_panel(int64_t bh, int64_t at, int64_t n, const T* ds, const Out& out) const {
-    Scratch<T> memory(kPanel * (2 * d + 3 * wide()) + 128);
-    T *const f = memory.take(kPanel * d), *const x = memory.take(kPanel * wide()),
-             *const xt = memory.take(kPanel * wide()), *const df = memory.take(kPanel * d),
-             *const dx = memory.take(kPanel * wide());
-    feature_rows(k[bh], at, n, f);
-    if (out.dv != nullptr) {
-      tile_product<T>(n, wide(), d, {f, d, 1}, ds, wide(), dx, wide(), Into::set);
-      for (int64_t i = 0; i < n; ++i)
-        std::copy_n(dx + i * wide(), d, out.dv + (bh * nk + at + i) * d);
-    }
-    if (out.dk == nullptr) return;
-    value_rows(v[bh], at, n, x);
-    pack_transposed(x, wide(), n, d + 1, T(1), xt, kPanel);
-    tile_product<T>(d, padded<T>(n), d + 1, {ds, wide(), 1}, xt, kPanel, df, kPanel, Into::set);
-    for (int64_t i = 0; i < n; ++i)
-      features_backward(f + i * d, df + i, kPanel, out.dk + (bh * nk + at + i) * d, d, map);
-  }
 };
 
-void linear_forward_cpu(Tensor& o, const Tensor& q_, const Tensor& k_, const Tensor& v_,
+void linear_forward_cpu(Tensor& o, const Tensor& q, const Tensor& k, const Tensor& v,
                         const LinearArgs& args) {
-  if (q_.numel() == 0 || k_.numel() == 0) {
+  if (q.numel() == 0 || k.numel() == 0) {
     o.fill_(0);
     return;
   }
-  const Tensor q = compute_rows(q_), k = compute_rows(k_), v = compute_rows(v_);
-  Tensor wide = o.dtype() == q.dtype() ? o : Tensor(o.shape(), q.dtype());
-  visit<DType::f32, DType::f64>(q.dtype(), "linear attention", [&]<class T>() {
+  visit<DType::f32, DType::f64>(compute_dtype(q.dtype()), "linear attention", [&]<class T>() {
+    const bool direct = o.dtype() == dtype_of<T>;
+    Tensor wide = direct                ? o
+                  : args.gate.defined() ? o.to(dtype_of<T>)
+                                        : Tensor(o.shape(), dtype_of<T>);
     Linear<T>(q, k, v, args).forward(wide.mutable_data<T>());
+    if (!direct) o.copy_(wide);
   });
-  if (o.dtype() != q.dtype()) o.copy_(wide);
 }
 
-void linear_backward_cpu(LinearGrads& g, const Tensor& dy_, const Tensor& q_, const Tensor& k_,
-                         const Tensor& v_, const LinearArgs& args) {
-  if (q_.numel() == 0 || k_.numel() == 0) {
-    for (Tensor* t : {&g.dq, &g.dk, &g.dv, &g.dweight})
-      if (t->defined()) t->fill_(0);
+void linear_backward_cpu(LinearGrads& g, const Tensor& dy, const Tensor& q, const Tensor& k,
+                         const Tensor& v, const LinearArgs& args) {
+  if (q.numel() == 0 || k.numel() == 0) {
+    for (Tensor* t : {&g.dq, &g.dk, &g.dv, &g.dweight, &g.dot})
+      if (t->defined() && !(g.accumulate && t != &g.dweight && t != &g.dot)) t->fill_(0);
     return;
   }
-  const Tensor q = compute_rows(q_), k = compute_rows(k_), v = compute_rows(v_),
-               dy = compute_rows(dy_);
-  visit<DType::f32, DType::f64>(q.dtype(), "linear attention", [&]<class T>() {
-    const auto out = [](Tensor& t) { return t.defined() ? t.mutable_data<T>() : nullptr; };
-    Linear<T>(q, k, v, args)
-        .backward(Heads<T>(dy), {out(g.dq), out(g.dk), out(g.dv), out(g.dweight)});
+  visit<DType::f32, DType::f64>(compute_dtype(q.dtype()), "linear attention", [&]<class T>() {
+    Linear<T>(q, k, v, args).backward(Tokens<T>(dy), g);
   });
 }
 

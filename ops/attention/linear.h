@@ -12,14 +12,23 @@ namespace tenun::attn {
 /// phi: softmax over the channels; x + 1 for x > 0, else e^x; max(x, 0).
 enum class FeatureMap : uint8_t { softmax, elu, relu };
 
+struct BlockLists;  // attention/flash.h
+
 struct LinearArgs {
   FeatureMap feature_map = FeatureMap::softmax;
   double eps = 0;                    ///< added to the denominator
   int64_t block_q = 0, block_k = 0;  ///< of weight
   Tensor weight{};  ///< (B, H, T_m, T_n) in the compute type; undefined: 1 for all keys
+  /// Instead of a weight: 1 for the blocks that are not listed.
+  const BlockLists* lists = nullptr;
+  /// (B, H, T_m) in the compute type: forward makes o = gate * o + (1 - gate) * branch of what o
+  /// holds; backward takes the gradient of that mix (its other share is not this branch's affair).
+  Tensor gate{};
 };
 struct LinearGrads {
   Tensor dq, dk, dv, dweight;  ///< undefined: not wanted; else contiguous, in the compute type
+  Tensor dot{};                ///< (B, H, Nq): dy . branch of each row, without the gate
+  bool accumulate = false;     ///< dq, dk, dv are added to
 };
 
 namespace kernel {

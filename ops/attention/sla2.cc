@@ -10,6 +10,7 @@
 #include "tenun/ops/attention/methods.h"
 #include "tenun/ops/attention/parts.h"
 #include "tenun/ops/attention/router.h"
+#include "tenun/ops/attention/sparse_linear.h"
 
 namespace tenun {
 namespace {
@@ -54,31 +55,44 @@ AttentionOutput sla2_attention(const Var& q_, const Var& k_, const Var& v_,
                           .block_k = spec.block_k,
                           .weight = {}};
 
+  const bool global = spec.linear_range == LinearRange::global;
+  AttentionOutput out;
   Var m;  // soft: differentiable weights; hard: a constant of flags
-  attn::FlashVars exact;
   if (spec.mode == RouterMode::hard) {
     const Var scores = attn::router_scores(kOp, q.value(), k.value(), params.router_q.detach(),
                                            params.router_k.detach(), spec.block_q, spec.block_k);
     m = attn::topk_blocks(scores.value(), attn::selected_count(spec.topk_ratio, tn), forced);
-    exact = attn::flash(q, k, v, {}, std::move(args),
-                        attn::block_lists(m.value(), spec.block_q, spec.block_k));
+    attn::BlockLists lists = attn::block_lists(m.value(), spec.block_q, spec.block_k);
+    const int64_t pairs = m.value().numel(), listed = lists.row_index.numel();
+    out.stats.density = pairs > 0 ? static_cast<double>(listed) / static_cast<double>(pairs) : 0;
+    if (spec.phi_on_smoothed_k) {
+      const attn::FlashVars exact = attn::flash(q, k, v, {}, std::move(args), std::move(lists));
+      const Var rest = attn::linear_complement(q, attn::smooth_tokens(k), v, global ? Var() : m,
+                                               std::move(linear));
+      out.o = attn::mix(exact.o, rest, params.alpha, m.value(), spec.block_q);
+      out.lse = exact.lse.value();
+    } else {
+      attn::SparseLinearVars r = attn::sparse_linear(q, k, v, params.alpha, std::move(args),
+                                                     std::move(linear), std::move(lists), !global);
+      out.o = r.o, out.lse = r.lse;
+    }
+    if (spec.quant.any()) out.lse = {};
   } else {
     const Var scores = attn::router_scores(kOp, q.value(), k.value(), params.router_q,
                                            params.router_k, spec.block_q, spec.block_k);
     const double target = std::clamp(spec.topk_ratio * static_cast<double>(tn), 1.0,
                                      static_cast<double>(std::max<int64_t>(tn, 1)));
     m = attn::soft_topk(scores, target, spec.tau, forced);
-    exact = attn::flash(q, k, v, m, std::move(args));
+    const attn::FlashVars exact = attn::flash(q, k, v, m, std::move(args));
+    const Var phi_k = spec.phi_on_smoothed_k ? attn::smooth_tokens(k) : k;
+    const Var rest = attn::linear_complement(q, phi_k, v, global ? Var() : m, std::move(linear));
+    out.o = attn::mix(exact.o, rest, params.alpha, m.value(), spec.block_q);
+    out.lse = exact.lse.value();
+    out.stats.density = attn::density(m.value());
   }
-  const Var phi_k = spec.phi_on_smoothed_k ? attn::smooth_tokens(k) : k;
-  const bool global = spec.linear_range == LinearRange::global;
-  const Var rest = attn::linear_complement(q, phi_k, v, global ? Var() : m, std::move(linear));
-
-  AttentionOutput out;
-  out.o = attn::mix(exact.o, rest, params.alpha, m.value(), spec.block_q);
-  if (!spec.quant.any()) out.lse = exact.lse.value();
   out.mask = m.value();
-  out.stats = {attn::density(out.mask), attn::mean_gate(params.alpha), tm, tn};
+  out.stats.mix_mean = attn::mean_gate(params.alpha);
+  out.stats.blocks_q = tm, out.stats.blocks_k = tn;
   if (spec.aux && spec.mode == RouterMode::soft)
     out.aux_loss = sla2_router_loss(q, k, v, spec, params);
   return out;

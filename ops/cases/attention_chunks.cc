@@ -250,6 +250,8 @@ void add_attention_chunks_ops(OpTable& table) {
             qkv(1, 2, 40, 40, 8),
             {{"chunk", 8}, {"mode", "topk"}, {"topk", 2}, {"scope", "head_global"}}},
            {"topk_all", qkv(1, 1, 20, 20, 8), {{"chunk", 8}, {"mode", "topk"}, {"topk", 9}}},
+           // More panels than are gathered at a time.
+           {"many_chunks", qkv(1, 1, 150, 150, 4), {{"chunk", 2}, {"mode", "topk"}, {"topk", 3}}},
            {"own_only", qkv(1, 9, 20, 20, 4), {{"chunk", 8}, {"mode", "topk"}}},
            {"prefix",
             qkv(1, 1, 33, 33, 8),

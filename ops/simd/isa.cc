@@ -6,6 +6,7 @@
 #include "tenun/core/check.h"
 #include "tenun/core/cpu_features.h"
 #include "tenun/ops/attention/kernels/kernels.h"
+#include "tenun/ops/attention/kernels/linear_kernels.h"
 #include "tenun/ops/simd/gemm_kernels.h"
 #include "tenun/ops/simd/product_kernels.h"
 
@@ -69,6 +70,9 @@ const FlashKernels& flash_kernels(Isa isa) {
 const FlashBackwardKernels& flash_backward_kernels(Isa isa) {
   return choose(isa, avx2::flash_backward_kernels, avx512::flash_backward_kernels,
                 avx512_bf16::flash_backward_kernels);
+}
+const LinearFamily& linear_kernels(Isa isa) {
+  return choose(isa, avx2::linear_kernels, avx512::linear_kernels, avx512_bf16::linear_kernels);
 }
 const PackKernels& pack_kernels(Isa isa) {
   return choose(isa, avx2::pack_kernels, avx512::pack_kernels, avx512_bf16::pack_kernels);

@@ -41,6 +41,8 @@ struct FlashKernels;  // ops/attention/kernels/kernels.h
 [[nodiscard]] const FlashKernels& flash_kernels(Isa isa = active_isa());
 struct FlashBackwardKernels;
 [[nodiscard]] const FlashBackwardKernels& flash_backward_kernels(Isa isa = active_isa());
+struct LinearFamily;  // ops/attention/kernels/linear_kernels.h
+[[nodiscard]] const LinearFamily& linear_kernels(Isa isa = active_isa());
 struct PackKernels;
 [[nodiscard]] const PackKernels& pack_kernels(Isa isa = active_isa());
 

@@ -93,6 +93,7 @@ TENUN_VECTOR F32 as_float(Bits x) { return _mm512_castsi512_ps(x); }
 TENUN_VECTOR Bits as_bits(F32 x) { return _mm512_castps_si512(x); }
 TENUN_VECTOR Bits both(Bits a, Bits b) { return _mm512_and_si512(a, b); }
 TENUN_VECTOR Bits either(Bits a, Bits b) { return _mm512_or_si512(a, b); }
+TENUN_VECTOR Bits differing(Bits a, Bits b) { return _mm512_xor_si512(a, b); }
 template <int N>
 TENUN_VECTOR Bits left32(Bits a) {
   return _mm512_slli_epi32(a, N);
@@ -180,6 +181,7 @@ TENUN_VECTOR F32 as_float(Bits x) { return _mm256_castsi256_ps(x); }
 TENUN_VECTOR Bits as_bits(F32 x) { return _mm256_castps_si256(x); }
 TENUN_VECTOR Bits both(Bits a, Bits b) { return _mm256_and_si256(a, b); }
 TENUN_VECTOR Bits either(Bits a, Bits b) { return _mm256_or_si256(a, b); }
+TENUN_VECTOR Bits differing(Bits a, Bits b) { return _mm256_xor_si256(a, b); }
 template <int N>
 TENUN_VECTOR Bits left32(Bits a) {
   return _mm256_slli_epi32(a, N);

@@ -9,6 +9,7 @@ void describe(Fields& f, NoOptions& o);
 void describe(Fields& f, OpenOptions& o);
 void describe(Fields& f, LowBitOptions& o);
 void describe(Fields& f, AttentionOptions& o);
+void describe(Fields& f, AttentionRange& o);
 void describe(Fields& f, JiTOptions& o);                        ///< class JiT
 void describe_jit_sla2(Fields& f, JiTOptions& o);               ///< class JiTSLA2
 void describe_flow_trainer(Fields& f, FlowTrainerOptions& o);   ///< FlowMatchingTrainer

@@ -13,9 +13,6 @@ const std::vector<std::pair<std::string, RouterMode>> kRouterModes{{"soft", Rout
 const std::vector<std::pair<std::string, LowBit>> kLowBits{{"none", LowBit::none},
                                                            {"int8", LowBit::int8}};
 
-const char* const kAttentionFamily =
-    "it arrives with the attention family; use dense, sla2 or pixelgen_sla2 meanwhile";
-
 /// The constructor of JiT.
 void describe_jit_base(Fields& f, JiTOptions& o) {
   f.add("input_size", o.input_size, "height and width of the image in pixels",
@@ -43,6 +40,12 @@ void describe_jit_base(Fields& f, JiTOptions& o) {
   f.add("in_context_start", o.in_context_start, "block before which they are inserted",
         at_least(0));
   f.nest("attention", o.attention, "attention method of the blocks");
+  f.add_changes<AttentionRange>(
+      "attention_layers", o.attention_layers,
+      [&o] {
+        return AttentionRange{0, -1, o.attention};
+      },
+      "other attention for some blocks: `first`, `last` and the keys of `attention` that differ");
   f.check([&o]() -> std::optional<Complaint> {
     if (o.input_size % o.patch_size != 0)
       return Complaint{
@@ -58,6 +61,17 @@ void describe_jit_base(Fields& f, JiTOptions& o) {
       return Complaint{"num_heads",
                        fmt::format("the head size {} is not a multiple of 4", o.head_dim()),
                        "rotary position embedding needs hidden_size / num_heads divisible by 4"};
+    for (const AttentionRange& range : o.attention_layers) {
+      if (range.options.tile != o.attention.tile)
+        return Complaint{"attention_layers", "the token order is the same in all blocks",
+                         "set attention.tile instead"};
+      if (range.first >= o.depth || range.last >= o.depth ||
+          (range.last >= 0 && range.last < range.first))
+        return Complaint{"attention_layers",
+                         fmt::format("blocks {} to {} are not among the {} of the network",
+                                     range.first, range.last, o.depth),
+                         "the first block is 0, the last one depth - 1"};
+    }
     if (o.in_context_len > 0 && o.in_context_start >= o.depth)
       return Complaint{
           "in_context_start",
@@ -126,17 +140,16 @@ void describe(Fields& f, LowBitOptions& o) {
 }
 
 void describe(Fields& f, AttentionOptions& o) {
-  std::vector<std::pair<std::string, std::string>> others;
-  for (const char* name :
-       {"sage", "sla", "vsa", "vmoba", "sparge", "llsa", "window", "linear", "sparse", "auto"})
-    others.emplace_back(name, kAttentionFamily);
-  f.add("method", o.method, "attention method",
-        choices({"dense", "sla2", "pixelgen_sla2"}) | later(others));
+  std::vector<std::string> methods;
+  for (const AttentionMethod m : available_attention_methods()) methods.emplace_back(name(m));
+  f.add("method", o.method,
+        "attention method; auto: sla2 where the sequence is long enough for it to pay, else dense",
+        choices(std::move(methods)));
   f.add("start_layer", o.start_layer, "blocks before this one stay dense", at_least(0));
   f.add("block_q", o.block_q, "tokens per query block", at_least(1) | synonym("block_size"));
   f.add("block_k", o.block_k, "tokens per key block", at_least(1));
   f.add("topk_ratio", o.topk_ratio, "share of key blocks that stay exact, at least one block",
-        in_range(0, 1) | synonym("topk") | synonym("sparsity"));
+        in_range(0, 1) | synonym("sparsity"));
   f.add("mode", o.mode, "SoftTop-k (stage 1) or top-k", kRouterModes);
   f.add("tau", o.tau, "temperature of SoftTop-k", positive() | synonym("temperature"));
   f.add("soft_iters", o.soft_iters, "bisection steps of SoftTop-k", in_range(1, 200));
@@ -157,10 +170,60 @@ void describe(Fields& f, AttentionOptions& o) {
         {{"head", AlphaPer::head}, {"head_block", AlphaPer::head_block}});
   f.add("alpha_init", o.alpha_init, "starting logit of the mixing weight");
   f.add("tile", o.tile, "token order: image rows, or 8x8 tiles",
-        {{"row", TokenOrder::row}, {"8x8", TokenOrder::tile_8x8}});
+        {{"row", TokenOrder::row},
+         {"8x8", TokenOrder::tile_8x8},
+         {"raster", TokenOrder::row},
+         {"tile", TokenOrder::tile_8x8}},
+        alias("token_order"));
   f.add("dense_prefix", o.dense_prefix,
         "class tokens are always selected as keys and dense as queries");
+  f.add("selector", o.selector,
+        "sparse, sparge, vmoba: a number of blocks, the best by their mass, or any; threshold is "
+        "vmoba's mass",
+        {{"topk", Selector::topk},
+         {"top_p", Selector::top_p},
+         {"cdf", Selector::cdf},
+         {"threshold", Selector::threshold},
+         {"random", Selector::random}});
+  f.add("mass", o.mass, "share that top_p, cdf and threshold collect", at_least(0));
+  f.add("topk", o.topk, "vsa, vmoba, llsa: key blocks of a row; 0: from topk_ratio", at_least(0));
+  f.add("variant", o.variant,
+        "sla: linear branch over all keys (main), unselected blocks (complement), or those of them "
+        "that are not negligible (paper)",
+        {{"main", SlaVariant::main},
+         {"complement", SlaVariant::complement},
+         {"paper", SlaVariant::paper}});
+  f.add("negligible_ratio", o.negligible_ratio, "sla paper: share of key blocks that are left out",
+        in_range(0, 1));
+  f.add("gate_scope", o.gate_scope, "vmoba: pairs compete for each query, or within a head",
+        {{"query_head", GateScope::query_head}, {"head_global", GateScope::head_global}});
+  f.add("theta", o.theta, "sparge: blocks whose mean cosine is at most this are kept whole");
+  f.add("smooth_k", o.smooth_k, "sparge: subtract the mean key before the selection");
+  f.add("levels", o.levels, "llsa: poolings by block_k", in_range(1, 30));
+  f.add("enrichment", o.enrichment, "llsa: attend to the coarse keys, too");
+  f.add("radius", o.radius, "window: tiles to each side", at_least(0));
   f.nest("quant", o.quant, "low-bit forward of the exact branch, straight-through backward");
+  f.check([&o]() -> std::optional<Complaint> {
+    const bool gates = o.method == "vmoba";
+    if ((o.method == "sparse" || o.method == "sparge") && o.selector == Selector::threshold)
+      return Complaint{"selector", "threshold is a selector of vmoba", "use top_p or cdf"};
+    if (gates && o.selector != Selector::topk && o.selector != Selector::threshold)
+      return Complaint{"selector", "vmoba selects by topk or threshold", "use threshold"};
+    if (o.method == "sla2" && o.router_score == RouterScore::softmax)
+      return Complaint{"router_score", "sla2 routes by logits", "pixelgen_sla2 softmaxes them"};
+    if (o.method == "sla2" && o.projection != LinearProjection::none)
+      return Complaint{"projection", "sla2 has no projection", "sla and pixelgen_sla2 have one"};
+    if (!o.quant.smooth_k && (o.quant.qk != LowBit::none || o.quant.pv != LowBit::none))
+      return Complaint{"quant", "low-bit products always subtract the mean key",
+                       "leave smooth_k at true"};
+    return std::nullopt;
+  });
+}
+
+void describe(Fields& f, AttentionRange& o) {
+  f.add("first", o.first, "first block, from 0", at_least(0));
+  f.add("last", o.last, "last block; -1: to the end", at_least(-1));
+  describe(f, o.options);
 }
 
 void describe(Fields& f, JiTOptions& o) { describe_jit_base(f, o); }

@@ -133,13 +133,6 @@ void read_value(std::string& v, const YamlNode& n, const Rule& r, const ReadCont
     return;
   }
   const std::string text = rewritten(n, r);
-  for (const auto& [word, why] : r.later) {
-    if (text == word) {
-      c.problems.add(n.mark, c.path, fmt::format("'{}' is known, but not in this build", text),
-                     why);
-      return;
-    }
-  }
   if (!r.choices.empty() && std::find(r.choices.begin(), r.choices.end(), text) == r.choices.end())
     return wrong_choice(n, r.choices, c);
   if (r.required && text.empty()) c.problems.add(n.mark, c.path, "must not be empty", "");

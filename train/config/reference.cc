@@ -51,10 +51,6 @@ std::string meaning(const Field& f) {
   for (const auto& [from, to] : f.rule.rewrites)
     if (!to.empty()) out += fmt::format("; `{}` means `{}`", from, to);
   for (const auto& name : f.rule.aliases) out += fmt::format("; also `{}`", name);
-  if (!f.rule.later.empty()) {
-    out += "; known, but not in this build:";
-    for (const auto& [word, why] : f.rule.later) out += " " + word;
-  }
   return out;
 }
 

@@ -12,9 +12,8 @@ namespace tenun {
 
 struct Rule {
   std::optional<double> low, high;
-  bool low_open = false;                                   ///< the lower bound itself is excluded
-  std::vector<std::string> choices;                        ///< allowed words
-  std::vector<std::pair<std::string, std::string>> later;  ///< known words, and why not now
+  bool low_open = false;             ///< the lower bound itself is excluded
+  std::vector<std::string> choices;  ///< allowed words
   std::vector<std::pair<std::string, std::string>> rewrites;  ///< other spellings of a value
   std::vector<std::string> aliases;                           ///< other accepted names of the key
   std::vector<std::string> synonyms;  ///< wrong names that people use, for suggestions
@@ -34,7 +33,6 @@ inline Rule operator|(Rule a, const Rule& b) {
     to.insert(to.end(), from.begin(), from.end());
   };
   join(a.choices, b.choices);
-  join(a.later, b.later);
   join(a.rewrites, b.rewrites);
   join(a.aliases, b.aliases);
   join(a.synonyms, b.synonyms);
@@ -65,12 +63,6 @@ inline Rule positive() {
 inline Rule choices(std::vector<std::string> words) {
   Rule r;
   r.choices = std::move(words);
-  return r;
-}
-/// Words that are known but that this build does not offer yet.
-inline Rule later(std::vector<std::pair<std::string, std::string>> words) {
-  Rule r;
-  r.later = std::move(words);
   return r;
 }
 /// Other spellings: {"bf16", "bf16-mixed"}.

@@ -14,6 +14,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -235,6 +236,33 @@ class Fields {
     nest(std::move(name), std::move(doc), [&member](Fields& inner) { describe(inner, member); });
   }
   void nest(std::string name, std::string doc, std::function<void(Fields&)> describe_member);
+
+  /// A list of structs that each start from `base()` as it is when everything has been read, and
+  /// name only what differs.
+  template <Described T>
+  void add_changes(std::string name, std::vector<T>& member, std::function<T()> base,
+                   std::string doc) {
+    Field& f = start(std::move(name), std::move(doc), {}, "list of maps");
+    const auto nodes = std::make_shared<std::vector<YamlNode>>();
+    const auto fill = [&member, base = std::move(base), nodes](const ReadContext& c) {
+      member.clear();
+      for (std::size_t i = 0; i < nodes->size(); ++i) {
+        member.push_back(base());
+        read_value(member.back(), (*nodes)[i], {}, c.at(std::to_string(i)));
+      }
+    };
+    f.read = [nodes, fill](const YamlNode& n, const ReadContext& c) {
+      if (!check_list(n, std::nullopt, "map", c)) return;
+      *nodes = n.items;
+      fill(c);
+    };
+    f.write = [&member] { return write_value(member); };
+    check([nodes, fill]() -> std::optional<Complaint> {
+      ConfigProblems found_before;
+      if (!nodes->empty()) fill({found_before, ""});
+      return std::nullopt;
+    });
+  }
 
   /// Accepted for compatibility, checked against `type` ("int", "number or null", "any" ...), but
   /// without effect; the doc says why.

@@ -1,0 +1,301 @@
+// Compiled once a level: the kernels of the linear branch. Queries lie in the lanes, as in the
+// flash kernels, so phi(q), its denominator and all sums over channels are vertical; keys stay in
+// rows, because phi(K) is the broadcast operand of the state.
+#include "tenun/ops/attention/kernels/linear_kernels.h"
+#include "tenun/ops/simd/exp2.h"
+#include "tenun/ops/simd/pack.h"
+#include "tenun/ops/simd/product.h"
+
+namespace tenun::simd::TENUN_ISA {
+namespace {
+
+constexpr int64_t kPanelLanes = 64;
+
+template <class T>
+struct Linear {
+  using V = typename Vector<T>::type;
+  using Kind = FloatKind<T>;
+  static constexpr int kL = kLanes<T>, kVecs = static_cast<int>(kPanelLanes) / kL;
+  static constexpr T kLog2e = static_cast<T>(1.4426950408889634);
+
+  // Part of a row; zeros beyond.
+  TENUN_VECTOR static V some(const T* x, int64_t left) {
+    if (left >= kL) return load(x);
+    alignas(64) T y[kL] = {};
+    for (int64_t i = 0; i < left; ++i) y[i] = x[i];
+    return load(y);
+  }
+  // phi(x) of one row: f[wide], zeros behind the channels.
+  static void feature_row(Feature feature, const T* x, int64_t d, T* f) {
+    const int64_t wide = pad<T>(d);
+    if (feature != Feature::softmax) {
+      for (int64_t c = 0; c < wide; c += kL) {
+        const V y = some(x + c, d - c), zero = {};
+        V e = max(y, zero);
+        if (feature == Feature::elu)
+          e = e + exp2<5>(min_of(y, zero) * broadcast(kLog2e));  // x + 1, or e^x: e^0 = 1
+        store(f + c, e);
+      }
+      for (int64_t c = d; c < wide; ++c) f[c] = 0;
+      return;
+    }
+    V most = some_or_low(x, d);
+    for (int64_t c = kL; c < d; c += kL) most = max(most, some_or_low(x + c, d - c));
+    const V shift = broadcast(largest(most) * kLog2e);
+    V sums = {};
+    for (int64_t c = 0; c < wide; c += kL) {
+      const V e = exp2<5>(fms(some_or_low(x + c, d - c), broadcast(kLog2e), shift));
+      store(f + c, e);
+      sums = sums + e;
+    }
+    const V by = broadcast(1 / sum(sums));
+    for (int64_t c = 0; c < wide; c += kL) store(f + c, load(f + c) * by);
+  }
+  TENUN_VECTOR static V min_of(V a, V b) { return V{} - max(V{} - a, V{} - b); }
+  TENUN_VECTOR static V some_or_low(const T* x, int64_t left) {
+    if (left >= kL) return load(x);
+    alignas(64) T y[kL];
+    for (int64_t i = 0; i < kL; ++i) y[i] = i < left ? x[i] : -static_cast<T>(__builtin_inf());
+    return load(y);
+  }
+  static void feature_rows(Feature feature, const TokenRows<T>& x, int64_t d, T* f) {
+    for (int64_t i = 0; i < x.count; ++i)
+      feature_row(feature, x.p + i * x.stride, d, f + i * pad<T>(d));
+  }
+  // Rows as lanes: in place where they are whole lines, else a padded copy.
+  static TokenRows<T> lines(const TokenRows<T>& x, int64_t d, T* copy) {
+    const int64_t wide = pad<T>(d);
+    if (wide == d) return x;
+    for (int64_t i = 0; i < x.count; ++i)
+      for (int64_t c = 0; c < wide; ++c) copy[i * wide + c] = c < d ? x.p[i * x.stride + c] : T(0);
+    return {copy, wide, x.count};
+  }
+
+  static void add_state(const LinearKeys<T>& a) {
+    const int64_t wide = pad<T>(a.d);
+    T *const f = a.scratch, *const copy = f + kPanelLanes * wide;
+    feature_rows(a.feature, a.k, a.d, f);
+    const TokenRows<T> v = lines(a.v, a.d, copy);
+    multiply<Kind>(a.d, wide, a.k.count, {f, 1, wide}, v.p, v.stride, a.state, wide, Into::add);
+    T* const z = a.state + a.d * wide;
+    for (int64_t c = 0; c < wide; c += kL) {
+      V s[2] = {};
+      int64_t i = 0;
+      for (; i + 2 <= a.k.count; i += 2) {
+        s[0] = s[0] + load(f + i * wide + c);
+        s[1] = s[1] + load(f + (i + 1) * wide + c);
+      }
+      if (i < a.k.count) s[0] = s[0] + load(f + i * wide + c);
+      store(z + c, load(z + c) + (s[0] + s[1]));
+    }
+  }
+
+  static void combine(const T* base, const T* states, const int32_t* list, int64_t count, T sign,
+                      int64_t size, T* out) {
+    constexpr int kStep = 4;  // vectors at a time; states are whole cache lines
+    int64_t at = 0;
+    for (; at + kStep * kL <= size; at += kStep * kL)
+      add_listed<kStep>(base, states + at, list, count, sign, size, at, out);
+    for (; at < size; at += kL) add_listed<1>(base, states + at, list, count, sign, size, at, out);
+  }
+  template <int N>
+  TENUN_VECTOR static void add_listed(const T* base, const T* states, const int32_t* list,
+                                      int64_t count, T sign, int64_t size, int64_t at, T* out) {
+    V x[N];
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) x[i] = base == nullptr ? V{} : load(base + at + i * kL);
+    const V by = broadcast(sign);
+    for (int64_t r = 0; r < count; ++r) {
+      const T* const y = states + list[r] * size;
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) x[i] = fma(by, load(y + i * kL), x[i]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store(out + at + i * kL, x[i]);
+  }
+
+  // A panel of queries: [channel][64] arrays.
+  struct Panel {
+    T *x, *w, *y;   // q, then phi(q) / denominator; O_l^T
+    V norm[kVecs];  // 1 / denominator
+  };
+  static void open(const LinearQuery<T>& a, Panel& p) {
+    const int64_t wide = pad<T>(a.d), size = wide * kPanelLanes;
+    p.x = a.scratch, p.w = p.x + size, p.y = p.w + size;
+    if (a.q.count < kPanelLanes)
+      for (int64_t i = 0; i < a.d * kPanelLanes; i += kL) store(p.x + i, V{});
+    transpose(a.q.p, a.q.stride, a.q.count, a.d, p.x, kPanelLanes);
+    const T* const z = a.state + a.d * wide;
+    for (int v = 0; v < kVecs; ++v) {
+      const T* const x = p.x + v * kL;
+      T* const w = p.w + v * kL;
+      V den = {}, total = {}, zero = {};
+      if (a.feature == Feature::softmax) {
+        V most = load(x);
+        for (int64_t f = 1; f < a.d; ++f) most = max(most, load(x + f * kPanelLanes));
+        most = most * broadcast(kLog2e);
+        for (int64_t f = 0; f < a.d; ++f) {
+          const V e = exp2<5>(fms(load(x + f * kPanelLanes), broadcast(kLog2e), most));
+          store(w + f * kPanelLanes, e);
+          den = fma(broadcast(z[f]), e, den);
+          total = total + e;
+        }
+      } else {
+        total = broadcast(T(1));
+        for (int64_t f = 0; f < a.d; ++f) {
+          const V q = load(x + f * kPanelLanes);
+          V e = max(q, zero);
+          if (a.feature == Feature::elu) e = e + exp2<5>(min_of(q, zero) * broadcast(kLog2e));
+          store(w + f * kPanelLanes, e);
+          den = fma(broadcast(z[f]), e, den);
+        }
+      }
+      // The scale of phi cancels but for eps, which is in units of the normalised features.
+      den = fma(broadcast(a.eps), total, den);
+      alignas(64) T inverse[kL];
+      store(inverse, den);
+      for (T& i : inverse) i = i == 0 ? T(0) : 1 / i;
+      p.norm[v] = load(inverse);
+    }
+    multiply<Kind>(a.d, kPanelLanes, a.d, {a.state, 1, wide}, p.w, kPanelLanes, p.y, kPanelLanes,
+                   Into::set);
+    for (int64_t c = 0; c < a.d; ++c)
+      for (int v = 0; v < kVecs; ++v) {
+        T* const y = p.y + c * kPanelLanes + v * kL;
+        store(y, load(y) * p.norm[v]);
+      }
+  }
+
+  static void query(const LinearQuery<T>& a) {
+    Panel p;
+    open(a, p);
+    if (a.gate == 0) {
+      transpose(p.y, kPanelLanes, a.d, a.q.count, a.o, a.d);
+      return;
+    }
+    T* const rows = p.w;
+    transpose(p.y, kPanelLanes, a.d, a.q.count, rows, a.d);
+    const V g = broadcast(a.gate), h = broadcast(1 - a.gate);
+    const int64_t size = a.q.count * a.d;
+    int64_t i = 0;
+    for (; i + kL <= size; i += kL) store(a.o + i, fma(g, load(a.o + i), h * load(rows + i)));
+    for (; i < size; ++i) a.o[i] = a.gate * a.o[i] + (1 - a.gate) * rows[i];
+  }
+
+  // With w = phi(q) / den and s = dy . O_l (dy includes 1 - gate):
+  //   dH += w dy^T, dz -= w s, dphi / den ~ G - s z with G = H dy,
+  //   softmax: dx = w (G - s (z + eps)); elu, relu: dx = (G - s z) / den * slope.
+  static void query_backward(const LinearQuery<T>& a) {
+    Panel p;
+    open(a, p);
+    const int64_t wide = pad<T>(a.d), size = wide * kPanelLanes;
+    T *const dyt = p.y + size, *const g = dyt + size, *const rows = g + size;
+    const T share = 1 - a.gate;
+    for (int64_t i = 0; i < a.q.count; ++i)
+      for (int64_t c = 0; c < wide; ++c)
+        rows[i * wide + c] = c < a.d ? share * a.dy.p[i * a.dy.stride + c] : T(0);
+    if (a.q.count < kPanelLanes)
+      for (int64_t i = 0; i < a.d * kPanelLanes; i += kL) store(dyt + i, V{});
+    transpose(rows, wide, a.q.count, a.d, dyt, kPanelLanes);
+    V s[kVecs];
+    for (int v = 0; v < kVecs; ++v) {
+      V sum = {};
+      for (int64_t c = 0; c < a.d; ++c) {
+        const int64_t at = c * kPanelLanes + v * kL;
+        sum = fma(load(p.y + at), load(dyt + at), sum);
+        store(p.w + at, load(p.w + at) * p.norm[v]);
+      }
+      s[v] = sum;
+    }
+    if (a.dot != nullptr) {
+      alignas(64) T dots[kPanelLanes];
+      for (int v = 0; v < kVecs; ++v) store(dots + v * kL, s[v]);
+      for (int64_t i = 0; i < a.q.count; ++i) a.dot[i] = share == 0 ? T(0) : dots[i] / share;
+    }
+    multiply<Kind>(a.d, wide, a.q.count, {p.w, kPanelLanes, 1}, rows, wide, a.dstate, wide,
+                   Into::add);
+    T* const dz = a.dstate + a.d * wide;
+    for (int64_t f = 0; f < a.d; ++f) {
+      V part = {};
+      for (int v = 0; v < kVecs; ++v) part = fma(load(p.w + f * kPanelLanes + v * kL), s[v], part);
+      dz[f] -= sum(part);
+    }
+    if (a.dq == nullptr) return;
+    multiply<Kind>(a.d, kPanelLanes, a.d, {a.state, wide, 1}, dyt, kPanelLanes, g, kPanelLanes,
+                   Into::set);
+    const T* const z = a.state + a.d * wide;
+    for (int64_t f = 0; f < a.d; ++f)
+      for (int v = 0; v < kVecs; ++v) {
+        const int64_t at = f * kPanelLanes + v * kL;
+        const V w = load(p.w + at);
+        if (a.feature == Feature::softmax) {
+          store(g + at, w * (load(g + at) - s[v] * broadcast(z[f] + a.eps)));
+          continue;
+        }
+        const V d = p.norm[v] * (load(g + at) - s[v] * broadcast(z[f]));
+        store(g + at, d * slope(a.feature, load(p.x + at)));
+      }
+    T* const out = p.w;
+    transpose(g, kPanelLanes, a.d, a.q.count, out, a.d);
+    add_rows(out, a.d, a.q.count, a.d, a.dq);
+  }
+  // phi'(x): elu 1 or e^x, relu 1 or 0.
+  TENUN_VECTOR static V slope(Feature feature, V x) {
+    const V zero = {};
+    if (feature == Feature::elu) return exp2<5>(min_of(x, zero) * broadcast(kLog2e));
+    alignas(64) T y[kL];
+    store(y, x);
+    for (T& i : y) i = i > 0 ? T(1) : T(0);
+    return load(y);
+  }
+  // y[row][d] += x[row][d]
+  static void add_rows(const T* x, int64_t stride, int64_t rows, int64_t d, T* y) {
+    for (int64_t i = 0; i < rows; ++i) {
+      int64_t c = 0;
+      for (; c + kL <= d; c += kL)
+        store(y + i * d + c, load(y + i * d + c) + load(x + i * stride + c));
+      for (; c < d; ++c) y[i * d + c] += x[i * stride + c];
+    }
+  }
+
+  static void key_backward(const LinearKeys<T>& a) {
+    const int64_t wide = pad<T>(a.d), n = a.k.count;
+    T *const f = a.scratch, *const y = f + kPanelLanes * wide;
+    feature_rows(a.feature, a.k, a.d, f);
+    if (a.dv != nullptr) {
+      multiply<Kind>(n, wide, a.d, {f, wide, 1}, a.dstate, wide, y, wide, Into::set);
+      add_rows(y, wide, n, a.d, a.dv);
+    }
+    if (a.dk == nullptr) return;
+    multiply<Kind>(n, wide, a.d, {a.v.p, a.v.stride, 1}, a.dstate_transposed, wide, y, wide,
+                   Into::set);
+    const T* const dz = a.dstate + a.d * wide;
+    for (int64_t i = 0; i < n; ++i) {
+      T *const df = y + i * wide, *const fi = f + i * wide;
+      V dots = {};
+      for (int64_t c = 0; c < wide; c += kL) {
+        const V x = load(df + c) + load(dz + c);
+        store(df + c, x);
+        dots = fma(x, load(fi + c), dots);
+      }
+      const V mean = broadcast(sum(dots));
+      for (int64_t c = 0; c < wide; c += kL) {
+        const V x = load(df + c);
+        store(df + c, a.feature == Feature::softmax
+                          ? load(fi + c) * (x - mean)
+                          : x * slope(a.feature, some(a.k.p + i * a.k.stride + c, a.d - c)));
+      }
+    }
+    add_rows(y, wide, n, a.d, a.dk);
+  }
+};
+
+template <class T>
+constexpr LinearKernels<T> kLinear{Linear<T>::add_state, Linear<T>::combine, Linear<T>::query,
+                                   Linear<T>::query_backward, Linear<T>::key_backward};
+
+}  // namespace
+
+extern const LinearFamily linear_kernels{kLinear<float>, kLinear<double>};
+
+}  // namespace tenun::simd::TENUN_ISA
