@@ -126,6 +126,12 @@ class Session {
         model_.parameters().count(), model_.parameters().trainable_count(),
         model_.net(Weights::raw).macs() / 1e9, m.tokens(),
         model_.net(Weights::raw).attention(m.depth - 1).options.method);
+    const AttentionOptions& a = model_.net(Weights::raw).attention(m.depth - 1).options;
+    if ((a.method == "sla2" || a.method == "sla") && m.tokens() < break_even_length(a.topk_ratio))
+      logging::info(
+          "attention {}: at {} tokens and {:g} of the blocks dense attention is faster "
+          "(attention.method auto chooses)",
+          a.method, m.tokens(), a.topk_ratio);
     logging::info("data: {} images in {} classes, batch {} x {}, {} steps an epoch", data_->size(),
                   data_->class_names().size(), c_.data.train_batch_size,
                   c_.trainer.accumulate_grad_batches,

@@ -1,30 +1,60 @@
 #include "tenun/ops/attention/flash.h"
 
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
 #include "tenun/core/check.h"
 #include "tenun/core/parallel.h"
-#include "tenun/ops/attention/tile.h"
+#include "tenun/ops/attention/router.h"
+#include "tenun/ops/attention/token_rows.h"
 
 namespace tenun::attn {
 namespace {
 
-void row_dot_cpu(Tensor& delta, const Tensor& a_, const Tensor& b_) {
-  const Tensor a = compute_rows(a_), b = compute_rows(b_);
-  visit<DType::f32, DType::f64>(a.dtype(), "row_dot", [&]<class T>() {
-    const Heads<T> ha(a), hb(b);
+template <class T>
+T dot(const T* x, const T* y, int64_t d) {
+  T sum[8] = {};
+  int64_t c = 0;
+  for (; c + 8 <= d; c += 8)
+    for (int64_t j = 0; j < 8; ++j) sum[j] += x[c + j] * y[c + j];
+  for (; c < d; ++c) sum[0] += x[c] * y[c];
+  return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
+}
+
+void row_dot_cpu(Tensor& delta, const Tensor& a, const Tensor& b) {
+  visit<DType::f32, DType::f64>(delta.dtype(), "row_dot", [&]<class T>() {
+    const Tokens<T> ta(a), tb(b);
     T* const out = delta.mutable_data<T>();
-    const int64_t n = a.dim(2), d = a.dim(3);
-    parallel_for(0, a.dim(0) * a.dim(1) * n, grain(4 * d), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T *const x = ha[i / n].row(i % n), *const y = hb[i / n].row(i % n);
-        T sum[8] = {};
-        int64_t c = 0;
-        for (; c + 8 <= d; c += 8)
-          for (int64_t j = 0; j < 8; ++j) sum[j] += x[c + j] * y[c + j];
-        for (; c < d; ++c) sum[0] += x[c] * y[c];
-        out[i] = ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
+    const int64_t n = a.dim(2), d = a.dim(3), per_head = blocks(n, kPanel);
+    const int64_t panels = a.dim(0) * a.dim(1) * per_head;
+    parallel_for(0, panels, grain(4 * kPanel * d), [&](int64_t begin, int64_t end) {
+      std::vector<T> room(static_cast<size_t>(2 * kPanel * d));
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t bh = p / per_head, first = p % per_head * kPanel;
+        const int64_t count = std::min(kPanel, n - first);
+        const simd::TokenRows<T> xs = ta.rows(bh, first, count, room.data()),
+                                 ys = tb.rows(bh, first, count, room.data() + kPanel * d);
+        for (int64_t i = 0; i < count; ++i)
+          out[bh * n + first + i] = dot(xs.p + i * xs.stride, ys.p + i * ys.stride, d);
       }
     });
   });
+}
+
+// Calls f(i) for the bytes that are not 0. Masks are mostly 0: those are passed over by eights.
+template <class F>
+void each_set(const uint8_t* p, int64_t n, F&& f) {
+  for (int64_t i = 0; i < n;) {
+    uint64_t eight = 1;
+    if (i + 8 <= n) std::memcpy(&eight, p + i, 8);
+    if (eight == 0) {
+      i += 8;
+      continue;
+    }
+    for (const int64_t end = std::min(i + 8, n); i < end; ++i)
+      if (p[i] != 0) f(i);
+  }
 }
 
 }  // namespace
@@ -48,32 +78,45 @@ Tensor row_dot(const Tensor& a, const Tensor& b) {
 
 BlockLists block_lists(const Tensor& mask, int64_t block_q, int64_t block_k) {
   const Section section("block lists");
-  const Tensor m = mask.to(cpu()).to(DType::f32).contiguous();
-  const auto on = m.span<float>();
+  const Tensor m = flags(mask.to(cpu())).contiguous();
+  const uint8_t* const on = m.data<uint8_t>();
   const int64_t heads = m.dim(0) * m.dim(1), rows = m.dim(2), cols = m.dim(3);
-  int64_t total = 0;
-  for (const float x : on) total += x != 0 ? 1 : 0;
   BlockLists l{block_q,
                block_k,
-               Tensor({heads * rows + 1}, DType::i64),
-               Tensor({total}, DType::i32),
-               Tensor({heads * cols + 1}, DType::i64),
-               Tensor({total}, DType::i32)};
-  const auto fill = [&](Tensor& start_, Tensor& index_, int64_t n, int64_t len, int64_t sn,
-                        int64_t sl) {
-    int64_t* const start = start_.mutable_data<int64_t>();
-    int32_t* const index = index_.mutable_data<int32_t>();
-    int64_t at = 0;
-    for (int64_t r = 0; r < heads * n; ++r) {
-      start[r] = at;
-      const int64_t base = r / n * rows * cols + r % n * sn;
-      for (int64_t i = 0; i < len; ++i)
-        if (on[static_cast<size_t>(base + i * sl)] != 0) index[at++] = static_cast<int32_t>(i);
-    }
-    start[heads * n] = at;
+               Tensor::zeros({heads * rows + 1}, DType::i64),
+               {},
+               Tensor::zeros({heads * cols + 1}, DType::i64),
+               {}};
+  int64_t* const row_start = l.row_start.mutable_data<int64_t>();
+  int64_t* const col_start = l.col_start.mutable_data<int64_t>();
+  // f(row, column) for what is selected in a head, row by row.
+  const auto each = [&](int64_t head, auto&& f) {
+    for (int64_t i = 0; i < rows; ++i)
+      each_set(on + (head * rows + i) * cols, cols, [&](int64_t j) { f(i, j); });
   };
-  fill(l.row_start, l.row_index, rows, cols, cols, 1);
-  fill(l.col_start, l.col_index, cols, rows, 1, cols);
+  const int64_t task = grain(rows * cols);
+  parallel_for(0, heads, task, [&](int64_t b, int64_t e) {
+    for (int64_t h = b; h < e; ++h)
+      each(h, [&](int64_t i, int64_t j) {
+        ++row_start[h * rows + i + 1], ++col_start[h * cols + j + 1];
+      });
+  });
+  for (int64_t i = 0; i < heads * rows; ++i) row_start[i + 1] += row_start[i];
+  for (int64_t i = 0; i < heads * cols; ++i) col_start[i + 1] += col_start[i];
+  l.row_index = Tensor({row_start[heads * rows]}, DType::i32);
+  l.col_index = Tensor({row_start[heads * rows]}, DType::i32);
+  int32_t* const row_index = l.row_index.mutable_data<int32_t>();
+  int32_t* const col_index = l.col_index.mutable_data<int32_t>();
+  parallel_for(0, heads, task, [&](int64_t b, int64_t e) {
+    for (int64_t h = b; h < e; ++h) {
+      std::vector<int64_t> next(col_start + h * cols, col_start + (h + 1) * cols);
+      int64_t at = row_start[h * rows];
+      each(h, [&](int64_t i, int64_t j) {
+        row_index[at++] = static_cast<int32_t>(j);
+        col_index[next[static_cast<size_t>(j)]++] = static_cast<int32_t>(i);
+      });
+    }
+  });
   return l;
 }
 

@@ -125,10 +125,10 @@ std::vector<Level> pyramid(const Var& q, const Var& k, const Var& v, const Atten
     all.push_back(std::move(next));
   }
   const auto coarsest = all.size() - 1;
+  const int64_t topk = attn::count_of(s, all[1].n);  // the same at all levels
   for (size_t l = coarsest; l >= 1; --l)
-    all[l].kept =
-        keep_best(all[l].q.value(), all[l].k.value(), l == coarsest ? nullptr : &all[l + 1].kept,
-                  s.block_k, attn::count_of(s, all[l].n));
+    all[l].kept = keep_best(all[l].q.value(), all[l].k.value(),
+                            l == coarsest ? nullptr : &all[l + 1].kept, s.block_k, topk);
   return all;
 }
 

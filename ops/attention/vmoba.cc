@@ -33,25 +33,24 @@ struct Choice {
         place(lists.row_index.shape(), DType::i64) {
     const int64_t heads = selection.dim(0) * selection.dim(1);
     int64_t* const at = place.mutable_data<int64_t>();
+    const int64_t* const start = lists.row_start.data<int64_t>();
+    const int32_t* const chunk_of = lists.row_index.data<int32_t>();
     parallel_for(0, heads, 1, [&](int64_t b, int64_t e) {
       std::vector<int64_t> next(static_cast<size_t>(chunks));
       for (int64_t h = b; h < e; ++h) {
         std::fill(next.begin(), next.end(), 0);
-        for (int64_t i = row(h, 0); i < row(h, n); ++i) at[i] = next[static_cast<size_t>(of(i))]++;
+        for (int64_t i = start[h * n]; i < start[(h + 1) * n]; ++i)
+          at[i] = next[static_cast<size_t>(chunk_of[i])]++;
       }
     });
   }
-  [[nodiscard]] int64_t row(int64_t head, int64_t i) const {
-    return lists.row_start.data<int64_t>()[head * n + i];
-  }
-  [[nodiscard]] int64_t of(int64_t entry) const { return lists.row_index.data<int32_t>()[entry]; }
   [[nodiscard]] int64_t column(int64_t head, int64_t c) const {
     return lists.col_start.data<int64_t>()[head * chunks + c];
   }
 
   [[nodiscard]] Gather group(int64_t head, int64_t begin) const {
     Gather g{head, begin, begin, 0, {}, {}};
-    const int64_t most = std::max<int64_t>(n, 4096);
+    const int64_t most = std::max<int64_t>(2 * n, 4096);
     for (; g.end < chunks; ++g.end) {
       const int64_t panels = blocks(column(head, g.end + 1) - column(head, g.end), kPanel);
       if (g.end > begin && g.rows + panels * kPanel > most) break;
@@ -94,10 +93,12 @@ struct Choice {
   template <class F>
   void each_entry(const Gather& g, int64_t cost, F&& f) const {
     const int64_t* const at = place.data<int64_t>();
+    const int64_t* const start = lists.row_start.data<int64_t>() + g.head * n;
+    const int32_t* const chunk_of = lists.row_index.data<int32_t>();
     parallel_for(0, n, grain(cost), [&](int64_t b, int64_t e) {
       for (int64_t i = b; i < e; ++i)
-        for (int64_t j = row(g.head, i); j < row(g.head, i + 1); ++j)
-          if (const int64_t c = of(j); c >= g.begin && c < g.end)
+        for (int64_t j = start[i]; j < start[i + 1]; ++j)
+          if (const int64_t c = chunk_of[j]; c >= g.begin && c < g.end)
             f(i, g.first[static_cast<size_t>(c - g.begin)] + at[j]);
     });
   }

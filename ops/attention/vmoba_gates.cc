@@ -20,23 +20,26 @@ struct Scope {
   uint8_t* chosen;
   int64_t first, tokens, chunks, chunk;
 
-  [[nodiscard]] bool own(int64_t p) const { return (first + p / chunks) / chunk == p % chunks; }
   [[nodiscard]] int64_t pairs() const { return tokens * chunks; }
 
-  // The others, best first.
-  [[nodiscard]] std::vector<int64_t> others() const {
-    std::vector<int64_t> order = attn::best_first(gate, 0, pairs(), pairs());
-    std::erase_if(order, [&](int64_t p) { return own(p); });
+  // The others among the `most` best, best first.
+  [[nodiscard]] std::vector<int64_t> others(int64_t most) const {
+    std::vector<int64_t> order = attn::best_first(gate, 0, pairs(), most);
+    std::erase_if(order, [&](int64_t p) { return p == own_pair(p / chunks); });
     return order;
   }
+  // The pair of token i (from 0) and its own chunk.
+  [[nodiscard]] int64_t own_pair(int64_t i) const { return i * chunks + (first + i) / chunk; }
   void take_own() const {
-    for (int64_t p = 0; p < pairs(); ++p) chosen[p] = own(p) ? 1 : 0;
+    std::fill_n(chosen, pairs(), uint8_t{0});
+    for (int64_t i = 0; i < tokens; ++i) chosen[own_pair(i)] = 1;
   }
 
   // `count` pairs, the own ones included.
   void by_number(int64_t count) const {
     take_own();
-    const auto order = others();
+    if (count <= tokens) return;
+    const auto order = others(count);  // at most `tokens` of them are own ones
     const int64_t more = std::clamp<int64_t>(count - tokens, 0, std::ssize(order));
     for (int64_t i = 0; i < more; ++i) chosen[order[static_cast<size_t>(i)]] = 1;
   }
@@ -53,13 +56,11 @@ struct Scope {
     const double range = high - low > 1e-6 ? high - low : 1;
     const auto scaled = [&](int64_t p) { return (static_cast<double>(gate[p]) - low) / range; };
     double total = 0, mine = 0;
-    for (int64_t p = 0; p < pairs(); ++p) {
-      total += scaled(p);
-      if (own(p)) mine += scaled(p);
-    }
+    for (int64_t p = 0; p < pairs(); ++p) total += scaled(p);
+    for (int64_t i = 0; i < tokens; ++i) mine += scaled(own_pair(i));
     const double need = std::max(0.0, mass - mine / (total + 1e-6));
     double sum = 0;
-    for (const int64_t p : others()) {
+    for (const int64_t p : others(pairs())) {
       chosen[p] = 1;
       sum += scaled(p);
       if (sum / (total + 1e-6) >= need) return;
@@ -67,33 +68,41 @@ struct Scope {
   }
 };
 
-// u8 (B, H, N, chunks)
-Tensor choose(const Tensor& q, const Tensor& k, const AttentionSpec& spec) {
-  const Tensor means = attn::block_mean(k, spec.block_k);
-  const Tensor gates = matmul(attn::compute_rows(q), means.transpose(-2, -1)).contiguous();
-  const int64_t n = gates.dim(2), chunks = gates.dim(3), heads = gates.dim(0) * gates.dim(1);
-  Tensor selection(gates.shape(), DType::u8);
-  if (gates.numel() == 0) return selection;
+// One head: chosen u8 (N, chunks) from gates (N, chunks).
+template <class T>
+void choose_head(const T* gates, uint8_t* chosen, int64_t n, int64_t chunks,
+                 const AttentionSpec& spec, attn::Forced forced) {
   const int64_t tokens = spec.scope == GateScope::query_head ? 1 : n;
-  const int64_t each = attn::count_of(spec, chunks) * tokens;
-  const attn::Forced forced = attn::forced_by(spec.prefix, q, k, 1, spec.block_k);
-  visit<DType::f32, DType::f64>(gates.dtype(), kOp, [&]<class T>() {
-    const T* const g = gates.data<T>();
-    uint8_t* const out = selection.mutable_data<uint8_t>();
-    parallel_for(
-        0, heads * n / tokens, attn::grain(100 * tokens * chunks), [&](int64_t b, int64_t e) {
-          for (int64_t i = b; i < e; ++i) {
-            const int64_t at = i * tokens * chunks;
-            const Scope<T> scope{g + at, out + at, i * tokens % n, tokens, chunks, spec.block_k};
-            if (spec.selector == Selector::threshold)
-              scope.by_mass(spec.mass);
-            else
-              scope.by_number(each);
-          }
-        });
-    for (int64_t i = 0; i < heads * n; ++i)
-      std::fill_n(out + i * chunks, i % n < forced.rows ? chunks : forced.cols, uint8_t{1});
+  const int64_t count = attn::count_of(spec, chunks) * tokens;
+  parallel_for(0, n / tokens, attn::grain(100 * tokens * chunks), [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t at = i * tokens * chunks;
+      const Scope<T> scope{gates + at, chosen + at, i * tokens, tokens, chunks, spec.block_k};
+      if (spec.selector == Selector::threshold)
+        scope.by_mass(spec.mass);
+      else
+        scope.by_number(count);
+    }
   });
+  for (int64_t i = 0; i < n; ++i)
+    std::fill_n(chosen + i * chunks, i < forced.rows ? chunks : forced.cols, uint8_t{1});
+}
+
+// u8 (B, H, N, chunks); the gates of one head at a time.
+Tensor choose(const Tensor& q_, const Tensor& k, const AttentionSpec& spec) {
+  const Tensor q = attn::compute_rows(q_), means = attn::block_mean(k, spec.block_k);
+  const int64_t n = q.dim(2), chunks = means.dim(2), h = q.dim(1);
+  Tensor selection({q.dim(0), h, n, chunks}, DType::u8);
+  if (selection.numel() == 0) return selection;
+  const attn::Forced forced = attn::forced_by(spec.prefix, q, k, 1, spec.block_k);
+  uint8_t* const out = selection.mutable_data<uint8_t>();
+  for (int64_t i = 0; i < q.dim(0) * h; ++i) {
+    const auto head = [&](const Tensor& x) { return x.select(0, i / h).select(0, i % h); };
+    const Tensor gates = matmul(head(q), head(means).transpose(0, 1)).contiguous();
+    visit<DType::f32, DType::f64>(gates.dtype(), kOp, [&]<class T>() {
+      choose_head(gates.data<T>(), out + i * n * chunks, n, chunks, spec, forced);
+    });
+  }
   return selection;
 }
 
