@@ -23,7 +23,7 @@ struct Operand {
   int64_t lanes, k, lane_stride, k_stride;  // in elements
   int64_t width;                            // lanes of a panel
   void (*pack)(const GemmSource&, void*, int64_t);
-  int64_t element_bytes, panel_bytes;
+  int64_t element_bytes, group, group_bytes, panel_bytes;
 
   Operand(const Tensor& x, int64_t batch, int lane_axis, const GemmKernel& kernel)
       : p(reinterpret_cast<const char*>(x.raw()) +
@@ -35,6 +35,8 @@ struct Operand {
         width(lane_axis == 1 ? kernel.rows : kernel.lanes),
         pack(lane_axis == 1 ? kernel.pack_a : kernel.pack_b),
         element_bytes(static_cast<int64_t>(size_of(x.dtype()))),
+        group(kernel.group),
+        group_bytes(kernel.group_bytes),
         panel_bytes(ceil_div(k, kernel.group) * kernel.group_bytes * width) {}
 
   [[nodiscard]] int64_t panels() const { return ceil_div(lanes, width); }
@@ -43,9 +45,30 @@ struct Operand {
     return std::clamp<int64_t>(kPackedBytes / std::max<int64_t>(panel_bytes, 1), 1, panels());
   }
   void pack_panels(int64_t panel, int64_t count, char* to) const {
-    const int64_t first = panel * width;
-    pack({p + first * lane_stride * element_bytes, std::min(count * width, lanes - first), k,
-          lane_stride, k_stride},
+    pack_part(panel * width, count * width, 0, k, to);
+  }
+  // Packing as tasks for threads: by stretches of k where the lanes lie side by side in memory, so
+  // that a task reads whole rows; else by panels.
+  [[nodiscard]] int64_t tasks(int64_t count) const {
+    return rowwise() ? ceil_div(count > 0 ? k : 0, kTaskRows) : ceil_div(count, panels_of_task());
+  }
+  void run_task(int64_t task, int64_t panel, int64_t count, char* to) const {
+    if (rowwise()) {
+      const int64_t first = task * kTaskRows;
+      return pack_part(panel * width, count * width, first, std::min(kTaskRows, k - first),
+                       to + first * group_bytes * width / group);
+    }
+    const int64_t first = task * panels_of_task();
+    pack_panels(panel + first, std::min(panels_of_task(), count - first), to + first * panel_bytes);
+  }
+
+ private:
+  static constexpr int64_t kTaskRows = 64;
+  [[nodiscard]] bool rowwise() const { return lane_stride == 1 && k_stride != 1; }
+  [[nodiscard]] int64_t panels_of_task() const { return std::max<int64_t>(1, 64 / width); }
+  void pack_part(int64_t lane, int64_t count, int64_t first, int64_t rows, char* to) const {
+    pack({p + (lane * lane_stride + first * k_stride) * element_bytes,
+          std::min(count, lanes - lane), rows, lane_stride, k_stride},
          to, panel_bytes);
   }
 };
@@ -120,16 +143,12 @@ struct Product {
         const int64_t rows = std::min(step_a, a.panels() - i);
         const bool again = step_a == a.panels() && j > 0;  // A is packed already
         const int64_t packs_a = again ? 0 : rows, packs_b = i == 0 ? columns : 0;
-        const int64_t wide = std::clamp<int64_t>(packs_b / (4L * num_threads()), 1, 4);
-        const int64_t groups_a = ceil_div(packs_a, block_rows()),
-                      groups_b = ceil_div(packs_b, wide);
-        parallel_tasks(groups_b + groups_a, [&](int64_t t) {
-          if (t < groups_b)
-            return b.pack_panels(j + t * wide, std::min(wide, packs_b - t * wide),
-                                 pb + t * wide * b.panel_bytes);
-          const int64_t first = (t - groups_b) * block_rows();
-          a.pack_panels(i + first, std::min(block_rows(), packs_a - first),
-                        pa + first * a.panel_bytes);
+        const int64_t tasks_b = b.tasks(packs_b);
+        parallel_tasks(tasks_b + a.tasks(packs_a), [&](int64_t t) {
+          if (t < tasks_b)
+            b.run_task(t, j, packs_b, pb);
+          else
+            a.run_task(t - tasks_b, i, packs_a, pa);
         });
         run_blocks(pa, pb, i, rows, j, columns);
       }

@@ -99,6 +99,7 @@ for key in what method shape dtype direction ms ms_min gflops rss_mib device thr
   n=$(grep -c "\"$key\":" "$work/bench.jsonl")
   [ "$n" -eq "$rows" ] || { echo "cli: bench attention: '$key' in $n of $rows rows" >&2; failed=1; }
 done
+grep -q '"sla2".*"int8".*"speedup":.*\|"speedup_dense_bf16":' "$work/bench.jsonl" || { echo 'cli: bench attention: no speedup' >&2; failed=1; }
 grep -q '^{.*}$' "$work/bench.jsonl" && ! grep -v '^{.*}$' "$work/bench.jsonl" || { echo 'cli: bench.jsonl: not one object a line' >&2; failed=1; }
 grep -q '</svg>' "$work/bench.svg" && grep -q 'sla2 75 %' "$work/bench.svg" || { echo 'cli: bench.svg lacks a curve' >&2; failed=1; }
 

@@ -39,6 +39,13 @@ Json spec_json(const AttentionSpec& s) {
                        {"variant", std::string(name(s.variant))},
                        {"levels", s.levels},
                        {"radius", s.radius},
+                       {"theta", s.theta},
+                       {"negligible_ratio", s.negligible_ratio},
+                       {"scope", std::string(name(s.scope))},
+                       {"smooth_k", s.smooth_k},
+                       {"enrichment", s.enrichment},
+                       {"tile_tokens", s.grid.tokens},
+                       {"tile_columns", s.grid.columns},
                        {"compression", s.compression},
                        {"iters", s.iters}});
 }
@@ -55,7 +62,11 @@ AttentionSpec spec_of(const Json& j, AttentionSpec s) {
   if (const Json* p = j.find("selector")) s.selector = from_name<Selector>(p->as_string());
   if (const Json* p = j.find("variant")) s.variant = from_name<SlaVariant>(p->as_string());
   integer("topk", s.topk), integer("levels", s.levels), integer("radius", s.radius);
-  real("mass", s.mass);
+  if (const Json* p = j.find("scope")) s.scope = from_name<GateScope>(p->as_string());
+  if (const Json* p = j.find("smooth_k")) s.smooth_k = p->as_bool();
+  if (const Json* p = j.find("enrichment")) s.enrichment = p->as_bool();
+  integer("tile_tokens", s.grid.tokens), integer("tile_columns", s.grid.columns);
+  real("mass", s.mass), real("theta", s.theta), real("negligible_ratio", s.negligible_ratio);
   integer("block_q", s.block_q), integer("block_k", s.block_k), integer("prefix", s.prefix);
   integer("compression", s.compression), integer("iters", s.iters);
   real("topk_ratio", s.topk_ratio), real("tau", s.tau);

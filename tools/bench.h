@@ -16,8 +16,8 @@ struct Timing {
   int64_t calls = 0;          ///< that were timed
 };
 
-/// Times `f` for about `seconds` after a warm-up call: at least three calls, two if one takes longer
-/// than `seconds`, one if it takes 20 times as long.
+/// Times `f` for about `seconds` after a warm-up call: at least three calls, two if one takes
+/// longer than `seconds`, one if it takes 20 times as long.
 [[nodiscard]] Timing time_call(const std::function<void()>& f, double seconds = 1.0, int most = 50);
 /// Times several functions in turn, in rounds of a few calls, so that a slow moment of the machine
 /// hits all of them. A pause and an untimed call before each function's calls let the waiting

@@ -243,6 +243,11 @@ class AttentionBench {
       more.set("bytes_peak", memory.peak)
           .set("bytes_saved", memory.saved)
           .set("bytes_scratch", memory.scratch);
+      for (const auto& [other, points] : curves_)
+        for (const Point& p : points)
+          if (other.method == "dense" && other.dim == curve.dim && other.batch == curve.batch &&
+              other.direction == d && p.n == n)
+            more.set("speedup_dense_" + other.dtype, p.ms / t.ms_min);
       std::string gain;
       if (const auto dense = rival(curve)) {
         for (const Point& p : *dense)

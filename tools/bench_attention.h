@@ -39,6 +39,7 @@ struct AttentionAccuracy {
 };
 
 [[nodiscard]] Timing time_attention(const AttentionCase& c, Passes d, double seconds);
+/// One call, after others of its kind: it does not warm up.
 [[nodiscard]] AttentionParts attention_parts(const AttentionCase& c, Passes d);
 [[nodiscard]] AttentionMemory attention_memory(const AttentionCase& c, Passes d);
 /// Of the first head, with up to 1024 queries and all keys (or as many keys as queries, where a

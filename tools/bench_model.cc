@@ -1,5 +1,6 @@
 // tenun bench model|train: JiT forward passes, sampling, and whole training steps (loss, backward,
 // AdamW, EMA), as the peer script times them: input noise, labels at random, no data loading.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <map>
@@ -141,6 +142,10 @@ class ModelBench {
         options.attention.block_q = o_.block_q, options.attention.block_k = o_.block_k;
         if (has_sparsity(method) && options.input_size / options.patch_size % 8 == 0)
           options.attention.tile = TokenOrder::tile_8x8;
+        // A window sees a square of 8 x 8 tiles around each of them.
+        const double tiles = static_cast<double>(options.tokens()) / 64;
+        options.attention.radius =
+            std::max<int64_t>(0, std::llround((std::sqrt((1 - s) * tiles) - 1) / 2));
         measure(options);
       }
     }

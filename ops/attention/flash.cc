@@ -7,26 +7,36 @@
 #include "tenun/core/check.h"
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/router.h"
-#include "tenun/ops/attention/tile.h"
+#include "tenun/ops/attention/token_rows.h"
 
 namespace tenun::attn {
 namespace {
 
-void row_dot_cpu(Tensor& delta, const Tensor& a_, const Tensor& b_) {
-  const Tensor a = compute_rows(a_), b = compute_rows(b_);
-  visit<DType::f32, DType::f64>(a.dtype(), "row_dot", [&]<class T>() {
-    const Heads<T> ha(a), hb(b);
+template <class T>
+T dot(const T* x, const T* y, int64_t d) {
+  T sum[8] = {};
+  int64_t c = 0;
+  for (; c + 8 <= d; c += 8)
+    for (int64_t j = 0; j < 8; ++j) sum[j] += x[c + j] * y[c + j];
+  for (; c < d; ++c) sum[0] += x[c] * y[c];
+  return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
+}
+
+void row_dot_cpu(Tensor& delta, const Tensor& a, const Tensor& b) {
+  visit<DType::f32, DType::f64>(delta.dtype(), "row_dot", [&]<class T>() {
+    const Tokens<T> ta(a), tb(b);
     T* const out = delta.mutable_data<T>();
-    const int64_t n = a.dim(2), d = a.dim(3);
-    parallel_for(0, a.dim(0) * a.dim(1) * n, grain(4 * d), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T *const x = ha[i / n].row(i % n), *const y = hb[i / n].row(i % n);
-        T sum[8] = {};
-        int64_t c = 0;
-        for (; c + 8 <= d; c += 8)
-          for (int64_t j = 0; j < 8; ++j) sum[j] += x[c + j] * y[c + j];
-        for (; c < d; ++c) sum[0] += x[c] * y[c];
-        out[i] = ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
+    const int64_t n = a.dim(2), d = a.dim(3), per_head = blocks(n, kPanel);
+    const int64_t panels = a.dim(0) * a.dim(1) * per_head;
+    parallel_for(0, panels, grain(4 * kPanel * d), [&](int64_t begin, int64_t end) {
+      std::vector<T> room(static_cast<size_t>(2 * kPanel * d));
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t bh = p / per_head, first = p % per_head * kPanel;
+        const int64_t count = std::min(kPanel, n - first);
+        const simd::TokenRows<T> xs = ta.rows(bh, first, count, room.data()),
+                                 ys = tb.rows(bh, first, count, room.data() + kPanel * d);
+        for (int64_t i = 0; i < count; ++i)
+          out[bh * n + first + i] = dot(xs.p + i * xs.stride, ys.p + i * ys.stride, d);
       }
     });
   });

@@ -22,7 +22,9 @@ struct BlockLists {
 /// From a mask (B, H, T_m, T_n) of any dtype: an element that is not 0 is selected.
 [[nodiscard]] BlockLists block_lists(const Tensor& mask, int64_t block_q, int64_t block_k);
 
-enum class LowBit : uint8_t { none, int8 };
+/// int8: units of amax / 127. fp8 (values only): E4M3, units of amax / 448, emulated: rounded to
+/// what that type can hold, multiplied in bf16 or wider, where the products of two are exact.
+enum class LowBit : uint8_t { none, int8, fp8 };
 /// Low-bit products of the forward pass (SageAttention): q k^T and p v.
 struct Quant {
   LowBit qk = LowBit::none, pv = LowBit::none;

@@ -30,22 +30,24 @@ Tensor round_rows(Tensor& x, int64_t block) {
   return unit;
 }
 
-template <class T>
-Tensor round_channels(Tensor& x) {
+Tensor round_channels(Tensor& x, LowBit to) {
   const int64_t heads = x.dim(0) * x.dim(1), n = x.dim(2), d = x.dim(3);
   Tensor unit = Tensor::zeros({heads, d}, x.dtype());
-  T* const p = x.mutable_data<T>();
-  T* const u = unit.mutable_data<T>();
+  double* const p = x.mutable_data<double>();
+  double* const u = unit.mutable_data<double>();
+  const auto rounded = [&](double y) {
+    return to == LowBit::fp8 ? static_cast<double>(e4m3(y)) : std::rint(y);
+  };
   parallel_for(0, heads, grain(8 * n * d), [&](int64_t b, int64_t e) {
     for (int64_t h = b; h < e; ++h) {
-      T* const at = p + h * n * d;
-      T* const scale = u + h * d;
+      double* const at = p + h * n * d;
+      double* const scale = u + h * d;
       for (int64_t i = 0; i < n; ++i)
         for (int64_t c = 0; c < d; ++c) scale[c] = std::max(scale[c], std::abs(at[i * d + c]));
-      for (int64_t c = 0; c < d; ++c) scale[c] /= T(127);
+      for (int64_t c = 0; c < d; ++c) scale[c] /= largest_value(to);
       for (int64_t i = 0; i < n; ++i)
         for (int64_t c = 0; c < d; ++c)
-          at[i * d + c] = scale[c] > 0 ? std::rint(at[i * d + c] / scale[c]) : T(0);
+          at[i * d + c] = scale[c] > 0 ? rounded(at[i * d + c] / scale[c]) : 0;
     }
   });
   return unit;
@@ -74,7 +76,7 @@ LowBitOperands low_bit_operands(const Tensor& q, Tensor& k, Tensor& v, const Fla
   }
   if (low.pv()) {
     v = v.clone();
-    low.v_unit = round_channels<double>(v);
+    low.v_unit = round_channels(v, args.quant.pv);
   }
   return low;
 }

@@ -15,8 +15,21 @@ struct LowBitOperands {
   Quant quant{};
   Tensor q_unit, k_unit, v_unit;  ///< per query block, per key block, per channel
   [[nodiscard]] bool qk() const { return quant.qk == LowBit::int8; }
-  [[nodiscard]] bool pv() const { return quant.pv == LowBit::int8; }
+  [[nodiscard]] bool pv() const { return quant.pv != LowBit::none; }
 };
+/// The largest magnitude that the integers, or FP8 values, of a unit have.
+[[nodiscard]] constexpr double largest_value(LowBit type) {
+  return type == LowBit::fp8 ? 448 : 127;
+}
+/// Rounded to FP8 E4M3, halves to even: 3 bits behind the leading one from 2^-6 on, steps of 2^-9
+/// below; at most 448.
+template <class T>
+[[nodiscard]] T e4m3(T x) {
+  int exponent = 0;
+  std::frexp(x, &exponent);  // |x| = f 2^exponent, f in [1/2, 1)
+  const T step = std::ldexp(T(1), std::max(exponent - 1, -6) - 3);
+  return std::clamp(std::rint(x / step) * step, T(-448), T(448));
+}
 [[nodiscard]] LowBitOperands low_bit_operands(const Tensor& q, Tensor& k, Tensor& v,
                                               const FlashArgs& args);
 /// Mean over the tokens (B, H, 1, D), in the compute type.

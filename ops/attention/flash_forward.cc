@@ -1,9 +1,9 @@
 // Forward pass: cuts the work into panels of up to 64 queries and lists of tiles, and hands them to
 // the kernel of the types at hand (ops/attention/kernels). f32 and f64 run in their own type, bf16
 // as bf16 products with f32 sums (head sizes that are multiples of 8; else in f32, as f16), the
-// low-bit products in 8-bit arithmetic: the golden definition of int8_attention is kept (P rounded
-// to 1/127 of the running maximum that includes the whole key block, one unit per block), so a tile
-// is then a whole key block. f64 holds the same integers in doubles.
+// low-bit products in 8-bit arithmetic (FP8 emulated): the golden definition of int8_attention is
+// kept (P rounded to 1/127 of the running maximum that includes the whole key block, one unit per
+// block), so a tile is then a whole key block. f64 holds the same integers in doubles.
 #include <cmath>
 #include <vector>
 
@@ -23,17 +23,23 @@ void (*kernel_of(const Operands<float>& o))(const ForwardPanel<float>&) {
   const simd::FlashKernels& f = simd::flash_kernels();
   switch (o.score) {
     case Score::bf16: return f.forward_bf16;
-    case Score::real: return o.value == Value::s8 ? f.forward_f32_s8 : f.forward_f32;
+    case Score::real:
+      return o.value == Value::s8   ? f.forward_f32_s8
+             : o.value == Value::f8 ? f.forward_f32_f8
+                                    : f.forward_f32;
     case Score::s8: break;
   }
   return o.value == Value::s8     ? f.forward_s8_s8
+         : o.value == Value::f8   ? f.forward_s8_f8
          : o.value == Value::bf16 ? f.forward_s8_bf16
                                   : f.forward_s8_f32;
 }
 void (*kernel_of(const Operands<double>& o))(const ForwardPanel<double>&) {
   const simd::FlashKernels& f = simd::flash_kernels();
   if (o.score == Score::real && o.value == Value::real) return f.forward_f64;
-  return f.forward_low_f64[o.score == Score::s8][o.value == Value::s8];
+  return f.forward_low_f64[o.score == Score::s8][o.value == Value::s8   ? 1
+                                                 : o.value == Value::f8 ? 2
+                                                                        : 0];
 }
 
 template <class T>
@@ -50,7 +56,8 @@ struct Forward {
   void add_tiles(std::vector<Tile>& tiles, int64_t begin, int64_t end) const {
     const bool apart = log_weight != nullptr || args.quant.any() || in.block != in.padded;
     const int64_t block = args.block_k > 0 ? args.block_k : nk;
-    const int64_t most = in.value == Value::s8 ? block : simd::kPanel;
+    const bool rounded = in.value == Value::s8 || in.value == Value::f8;
+    const int64_t most = rounded ? block : simd::kPanel;
     for (int64_t at = begin; at < end;) {
       const int64_t edge = apart ? std::min((at / block + 1) * block, end) : end;
       const int64_t count = std::min(most, edge - at);
@@ -75,12 +82,18 @@ struct Forward {
     int64_t longest = 0;
     for (const Tile& t : tiles) longest = std::max(longest, t.count);
     const int64_t tn = log_weight != nullptr ? blocks(nk, args.block_k) : 0;
-    Scratch<T> memory(136 * in.depth + 192 * (longest + 8) + (tn + 2) * simd::kPanel + 64);
+    Scratch<T> memory(136 * in.depth + 192 * (longest + 8) + (tn + 2 + d) * simd::kPanel + 64);
     ForwardPanel<T> p{};
     p.queries = count, p.channels = d, p.depth = in.depth;
     const int64_t q_size = in.q.size * (in.score == Score::bf16 ? 2 : 1);
     p.q = static_cast<const char*>(in.q.at(bh)) + first * in.q.stride * q_size;
     p.q_stride = in.q.stride;
+    if (in.widen_q) {
+      T* const room = memory.take(d * simd::kPanel);
+      if constexpr (std::is_same_v<T, float>)
+        simd::pack_kernels().widen(static_cast<const uint16_t*>(p.q), in.q.stride, count, d, room);
+      p.q = room, p.q_stride = d;
+    }
     p.k = in.k.at(bh), p.k_stride = in.k.stride;
     p.v = in.v.at(bh), p.v_stride = in.v.stride;
     p.tiles = tiles.data(), p.tile_count = static_cast<int64_t>(tiles.size());
@@ -106,7 +119,7 @@ struct Forward {
     p.scratch = memory.take(136 * in.depth + 192 * (longest + 8));
     kernel_of(in)(p);
     T* const out = lse + bh * nq + first;
-    const T unit = in.value == Value::s8 ? T(1) / 127 : T(1);
+    const T unit = in.value == Value::s8 ? T(1) / 127 : in.value == Value::f8 ? T(1) / 448 : T(1);
     for (int64_t i = 0; i < count; ++i)  // l = 0: log gives -inf, whatever m is
       out[i] = math::log(p.l[i] * unit) + (p.l[i] == 0 ? T(0) : p.m[i] * T(0.6931471805599453));
   }

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/flash_detail.h"
+#include "tenun/ops/attention/token_rows.h"
 #include "tenun/ops/simd/isa.h"
 
 namespace tenun::attn {
@@ -76,6 +78,30 @@ void group_values(Operands<T>& o, const Tensor& v, int64_t group, F&& f) {
   o.v = contiguous<int32_t>(y, v.dim(1), count * size, o.depth);
 }
 
+// f(head, first, count) for pieces of at most 256 tokens of every head, in parallel; `fold` joins
+// the rows [head][piece][d] that these fill to one a head, in order.
+template <class F, class G>
+Tensor per_channel(const Tensor& x, F&& f, G&& fold) {
+  const int64_t heads = x.dim(0) * x.dim(1), n = x.dim(2), d = x.dim(3), count = blocks(n, 256);
+  Tensor parts = Tensor::zeros({heads, count, d}, DType::f32);
+  Tensor all = Tensor::zeros({heads, d}, DType::f32);
+  float* const p = parts.mutable_data<float>();
+  parallel_for(0, heads * count, grain(512 * d), [&](int64_t b, int64_t e) {
+    std::vector<float> room(static_cast<size_t>(256 * d));
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t first = i % count * 256;
+      f(i / count, first, std::min<int64_t>(256, n - first), room.data(), p + i * d);
+    }
+  });
+  float* const out = all.mutable_data<float>();
+  for (int64_t i = 0; i < heads * count; ++i)
+    for (int64_t c = 0; c < d; ++c) {
+      float& y = out[i / count * d + c];
+      y = fold(y, p[i * d + c]);
+    }
+  return all;
+}
+
 // 8-bit scores: q per query block, smoothed k per key block.
 void quantize_scores(Operands<float>& o, const Tensor& q, const Tensor& k, const FlashArgs& args) {
   const simd::PackKernels& pack = simd::pack_kernels();
@@ -86,52 +112,80 @@ void quantize_scores(Operands<float>& o, const Tensor& q, const Tensor& k, const
   o.key_rows = o.block == 0 ? nk : tn * o.padded;
   o.k_start = Tensor({heads, o.key_rows}, DType::i32);
   Tensor bytes({heads, o.key_rows, o.depth}, DType::i8);
-  const Tensor mean_ = token_mean(k);
-  const float* const mean = mean_.data<float>();
-  const Heads<float> qs(q), ks(k);
+  const Tokens<float> qs(q), ks(k);
+  const Tensor sums = per_channel(
+      k,
+      [&](int64_t bh, int64_t first, int64_t count, float* room, float* y) {
+        const simd::TokenRows<float> x = ks.rows(bh, first, count, room);
+        pack.sum(x.p, x.stride, count, d, y);
+      },
+      [&](float a, float b) { return a + b; });
+  std::vector<float> mean(sums.span<float>().begin(), sums.span<float>().end());
+  for (float& m : mean) m /= static_cast<float>(nk);
   float *const qu = o.q_unit.mutable_data<float>(), *const ku = o.k_unit.mutable_data<float>();
   int32_t* const start = o.k_start.mutable_data<int32_t>();
   int8_t* const out = bytes.mutable_data<int8_t>();
   parallel_for(0, heads * tm, grain(4 * args.block_q * d), [&](int64_t b, int64_t e) {
-    std::vector<float> most(static_cast<size_t>(d));
+    std::vector<float> most(static_cast<size_t>(d)), room(static_cast<size_t>(kPanel * d));
     for (int64_t i = b; i < e; ++i) {
-      const int64_t first = i % tm * args.block_q;
+      const int64_t end = std::min((i % tm + 1) * args.block_q, nq);
       std::fill(most.begin(), most.end(), 0.0f);
-      pack.largest(qs[i / tm].row(first), qs[i / tm].stride, std::min(args.block_q, nq - first), d,
-                   most.data());
+      for (int64_t at = i % tm * args.block_q; at < end; at += kPanel) {
+        const int64_t count = std::min(kPanel, end - at);
+        const simd::TokenRows<float> x = qs.rows(i / tm, at, count, room.data());
+        pack.largest(x.p, x.stride, count, d, most.data());
+      }
       qu[i] = *std::max_element(most.begin(), most.end()) / 127;
     }
   });
   parallel_for(0, heads * tn, grain(8 * args.block_k * d), [&](int64_t b, int64_t e) {
+    std::vector<float> room(static_cast<size_t>(std::min(args.block_k, nk) * d));
     for (int64_t i = b; i < e; ++i) {
       const int64_t bh = i / tn, first = i % tn * args.block_k;
-      const int64_t at = bh * o.key_rows + o.begin(first);
-      ku[i] = pack.key_bytes(ks[bh].row(first), ks[bh].stride, std::min(args.block_k, nk - first),
-                             d, o.depth, mean + bh * d, out + at * o.depth, start + at);
+      const int64_t at = bh * o.key_rows + o.begin(first),
+                    count = std::min(args.block_k, nk - first);
+      const simd::TokenRows<float> x = ks.rows(bh, first, count, room.data());
+      ku[i] = pack.key_bytes(x.p, x.stride, count, d, o.depth, mean.data() + bh * d,
+                             out + at * o.depth, start + at);
     }
   });
   o.k = contiguous<int8_t>(bytes, q.dim(1), o.key_rows * o.depth, o.depth / 4);
 }
 
+Value value_of(Quant quant) {
+  return quant.pv == LowBit::int8 ? Value::s8 : quant.pv == LowBit::fp8 ? Value::f8 : Value::real;
+}
+
 // 8-bit values: one unit per channel over all keys.
-void quantize_values(Operands<float>& o, const Tensor& v) {
+void quantize_values(Operands<float>& o, const Tensor& v, LowBit type) {
   const simd::PackKernels& pack = simd::pack_kernels();
-  const int64_t heads = v.dim(0) * v.dim(1), n = v.dim(2), d = v.dim(3);
-  Tensor inverse({heads, d}, DType::f32);
-  o.v_unit = Tensor::zeros({heads, d}, DType::f32);
-  const Heads<float> vs(v);
+  const int64_t d = v.dim(3);
+  const Tokens<float> vs(v);
+  o.v_unit = per_channel(
+      v,
+      [&](int64_t bh, int64_t first, int64_t count, float* room, float* y) {
+        const simd::TokenRows<float> x = vs.rows(bh, first, count, room);
+        pack.largest(x.p, x.stride, count, d, y);
+      },
+      [](float a, float b) { return std::max(a, b); });
+  Tensor inverse(o.v_unit.shape(), DType::f32);
   float *const unit = o.v_unit.mutable_data<float>(), *const inv = inverse.mutable_data<float>();
-  parallel_for(0, heads, grain(4 * n * d), [&](int64_t b, int64_t e) {
-    for (int64_t h = b; h < e; ++h) {
-      pack.largest(vs[h].row(0), vs[h].stride, n, d, unit + h * d);
-      for (int64_t c = h * d; c < (h + 1) * d; ++c) {
-        unit[c] /= 127;
-        inv[c] = unit[c] > 0 ? 1 / unit[c] : 0;
-      }
+  for (int64_t c = 0; c < inverse.numel(); ++c) {
+    unit[c] /= static_cast<float>(largest_value(type));
+    inv[c] = unit[c] > 0 ? 1 / unit[c] : 0;
+  }
+  const bool bytes = type == LowBit::int8;
+  group_values(o, v, bytes ? 4 : 2, [&](int64_t bh, int64_t first, int64_t count, simd::Group* to) {
+    std::vector<float> room(bytes && v.dtype() == DType::f32 ? 0 : static_cast<size_t>(count * d));
+    const simd::TokenRows<float> x = vs.rows(bh, first, count, room.data());
+    if (!bytes) {  // bf16 holds every E4M3 value
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t c = 0; c < d; ++c)
+          room[static_cast<size_t>(i * d + c)] = e4m3(x.p[i * x.stride + c] * inv[bh * d + c]);
+      pack.value_pairs(room.data(), d, count, d, o.depth, to);
+      return;
     }
-  });
-  group_values(o, v, 4, [&](int64_t bh, int64_t first, int64_t count, simd::Group* to) {
-    pack.value_quads(vs[bh].row(first), vs[bh].stride, count, d, o.depth, inv + bh * d, to);
+    pack.value_quads(x.p, x.stride, count, d, o.depth, inv + bh * d, to);
   });
 }
 
@@ -152,7 +206,7 @@ Operands<double> exact_operands(const Tensor& q, const Tensor& k_, const Tensor&
   Tensor k = k_, v = v_;
   const LowBitOperands low = low_bit_operands(q, k, v, args);
   o.score = low.qk() ? Score::s8 : Score::real;
-  o.value = low.pv() ? Value::s8 : Value::real;
+  o.value = value_of(args.quant);
   o.q_unit = low.q_unit, o.k_unit = low.k_unit, o.v_unit = low.v_unit;
   o.q = in_place<double>(q), o.k = rows<double>(k, o.depth), o.v = rows<double>(v, o.depth);
   return o;
@@ -198,20 +252,20 @@ Operands<float> operands(const Tensor& q_, const Tensor& k_, const Tensor& v_,
     pair_values(o, v_);
     return o;
   }
-  const Tensor q = compute_rows(q_), k = compute_rows(k_);
-  o.q = in_place<float>(q);
-  const bool low_k = args.quant.qk == LowBit::int8, low_v = args.quant.pv == LowBit::int8;
+  const bool low_k = args.quant.qk == LowBit::int8, low_v = args.quant.pv != LowBit::none;
   const bool pairs =
       low_k && !low_v && v_.dtype() == DType::bf16 && v_.strides()[3] == 1 && v_.dim(3) % 8 == 0;
   o.score = low_k ? Score::s8 : Score::real;
-  o.value = low_v ? Value::s8 : pairs ? Value::bf16 : Value::real;
-  if (o.value != Value::real) group(low_v ? 4 : 2);
+  o.value = low_v ? value_of(args.quant) : pairs ? Value::bf16 : Value::real;
+  if (o.value != Value::real) group(o.value == Value::s8 ? 4 : 2);
+  o.widen_q = low_k && in_pairs(q_);
+  o.q = o.widen_q ? in_place<bf16>(q_) : in_place<float>(compute_rows(q_));
   if (low_k)
-    quantize_scores(o, q, k, args);
+    quantize_scores(o, q_, k_, args);
   else
-    o.k = keys_in_order(o, args.quant.any() ? smoothed(k) : k);
+    o.k = keys_in_order(o, args.quant.any() ? smoothed(k_) : compute_rows(k_));
   if (low_v)
-    quantize_values(o, compute_rows(v_));
+    quantize_values(o, v_, args.quant.pv);
   else if (pairs)
     pair_values(o, v_);
   else

@@ -9,7 +9,7 @@ namespace tenun::attn {
 
 /// Which products run in which type.
 enum class Score : uint8_t { real, bf16, s8 };
-enum class Value : uint8_t { real, bf16, s8 };
+enum class Value : uint8_t { real, bf16, s8, f8 };
 
 /// Where head bh lies in an operand, in the elements that the kernel counts in.
 struct Operand {
@@ -29,6 +29,7 @@ struct Operands {
   int64_t depth = 0;
   int64_t block = 0, padded = 0;  ///< token t lies at t / block * padded + t % block
   Operand q, k, v;
+  bool widen_q = false;                    ///< q is bf16, and its panels are wanted in T
   Tensor q_unit, k_unit, k_start, v_unit;  ///< per (head, block), (head, block), key, channel
   int64_t key_rows = 0;                    ///< of one head in k_start
 

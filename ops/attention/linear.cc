@@ -10,7 +10,6 @@
 #include "tenun/ops/attention/linear.h"
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include "tenun/core/parallel.h"
@@ -27,9 +26,9 @@ using simd::kPanel;
 using simd::TokenRows;
 
 template <class T>
-const simd::LinearKernels<T>& kernels() {
+const simd::LinearKernels<T>& kernels(DType inputs) {
   if constexpr (std::is_same_v<T, float>)
-    return simd::linear_kernels().f32;
+    return inputs == DType::bf16 ? simd::linear_kernels().low : simd::linear_kernels().f32;
   else
     return simd::linear_kernels().f64;
 }
@@ -51,7 +50,7 @@ struct Linear {
   int64_t block_q, block_k;
   const T* gate;
   simd::Feature feature;
-  const simd::LinearKernels<T>& run = kernels<T>();
+  const simd::LinearKernels<T>& run;
 
   Linear(const Tensor& q_, const Tensor& k_, const Tensor& v_, const LinearArgs& args_)
       : q(q_),
@@ -69,7 +68,8 @@ struct Linear {
         block_q(range == Range::all && !args.gate.defined() ? 4 * kPanel : args.block_q),
         block_k(range == Range::all ? 4 * kPanel : args.block_k),
         gate(args.gate.defined() ? args.gate.data<T>() : nullptr),
-        feature(feature_of(args.feature_map)) {}
+        feature(feature_of(args.feature_map)),
+        run(kernels<T>(q_.dtype())) {}
 
   [[nodiscard]] int64_t wide() const { return simd::pad<T>(d); }
   [[nodiscard]] int64_t state() const { return simd::state_size<T>(d); }
@@ -98,16 +98,17 @@ struct Linear {
 
   void key_states(int64_t bh, T* out) const {
     parallel_for(0, cols(), grain(2 * block_k * state()), [&](int64_t b, int64_t e) {
-      Scratch<T> memory(256 * wide() + 2 * kPanel * d + 64);
+      Scratch<T> memory(320 * wide() + 2 * kPanel * d + 64);
       T *const kx = memory.take(kPanel * d), *const vx = memory.take(kPanel * d);
       simd::LinearKeys<T> a{};
-      a.feature = feature, a.d = d, a.scratch = memory.take(256 * wide());
+      a.feature = feature, a.d = d, a.scratch = memory.take(320 * wide());
       for (int64_t j = b; j < e; ++j) {
         a.state = out + j * state();
-        std::fill_n(a.state, state(), T(0));
+        a.first = true;
         panels(j, block_k, nk, [&](int64_t at, int64_t n) {
           a.k = k.rows(bh, at, n, kx), a.v = v.rows(bh, at, n, vx);
           run.add_state(a);
+          a.first = false;
         });
       }
     });
@@ -124,11 +125,12 @@ struct Linear {
         product.f64(to, e - b, from, w, in + b, state(), out + b, state(), simd::Into::set);
     });
   }
-  // Sum of n states.
+  // Sum of n states, a few at a time: the sum stays in the cache, and each state is read in order.
   void total(const T* states, int64_t n, T* out) const {
-    std::vector<int32_t> all(static_cast<size_t>(n));
-    std::iota(all.begin(), all.end(), 0);
-    run.combine(nullptr, states, all.data(), n, T(1), state(), out);
+    const int32_t all[] = {0, 1, 2, 3};
+    for (int64_t i = 0; i < n; i += 4)
+      run.combine(i == 0 ? nullptr : out, states + i * state(), all, std::min<int64_t>(4, n - i),
+                  T(1), state(), out);
   }
   // The weights of a head; those of lists are written to `room`.
   const T* weights(int64_t bh, T* room) const {
@@ -204,14 +206,14 @@ struct Linear {
   simd::LinearQuery<T> query_of(Scratch<T>& memory) const {
     simd::LinearQuery<T> a{};
     a.feature = feature, a.eps = static_cast<T>(args.eps), a.d = d;
-    a.scratch = memory.take(512 * wide() + 4096);
+    a.scratch = memory.take(512 * wide());
     return a;
   }
-  [[nodiscard]] int64_t query_room() const {
-    return 512 * wide() + 4096 + state() + 2 * kPanel * d + 128;
-  }
+  [[nodiscard]] int64_t query_room() const { return 512 * wide() + state() + 2 * kPanel * d + 192; }
 
-  void forward(T* o) const {
+  // o holds T, or bf16 that is widened and rounded again while its panel is at hand.
+  template <class Out>
+  void forward(Out* o) const {
     each_head([&](int64_t bh) {
       Scratch<T> memory(cols() * state() + sum_room(rows()) + weight_room() + 64);
       T *const key = memory.take(cols() * state()), *const sums = memory.take(sum_room(rows()));
@@ -219,22 +221,35 @@ struct Linear {
       const T* const w =
           range == Range::weights ? weights(bh, memory.take(weight_room())) : nullptr;
       const Sums states = row_sums(bh, key, sums, w);
-      parallel_for(0, rows(), grain(2 * std::min(block_q, nq) * state()),
-                   [&](int64_t b, int64_t e) {
-                     Scratch<T> own(query_room());
-                     simd::LinearQuery<T> a = query_of(own);
-                     T *const room = own.take(state()), *const qx = own.take(kPanel * d);
-                     for (int64_t i = b; i < e; ++i) {
-                       a.gate = gate == nullptr ? T(0) : gate[bh * rows() + i];
-                       if (a.gate == 1) continue;  // and no NaN of this branch comes through
-                       a.state = states.of(i, room);
-                       panels(i, block_q, nq, [&](int64_t at, int64_t n) {
-                         a.q = q.rows(bh, at, n, qx);
-                         a.o = o + (bh * nq + at) * d;
-                         run.query(a);
-                       });
-                     }
-                   });
+      const int64_t flops = 2 * std::min(block_q, nq) * state();
+      parallel_for(0, rows(), grain(flops), [&](int64_t b, int64_t e) {
+        for (int64_t i = b; i < e; ++i) mix_block(bh, i, states, o + bh * nq * d);
+      });
+    });
+  }
+  template <class Out>
+  void mix_block(int64_t bh, int64_t i, const Sums& states, Out* o) const {
+    Scratch<T> own(query_room());
+    simd::LinearQuery<T> a = query_of(own);
+    T *const room = own.take(state()), *const qx = own.take(kPanel * d),
+             *const ox = own.take(kPanel * d);
+    a.gate = gate == nullptr ? T(0) : gate[bh * rows() + i];
+    if (a.gate == 1) return;  // and no NaN of this branch comes through
+    a.state = states.of(i, room);
+    panels(i, block_q, nq, [&](int64_t at, int64_t n) {
+      a.q = q.rows(bh, at, n, qx);
+      Out* const to = o + at * d;
+      if constexpr (std::is_same_v<Out, T>) {
+        a.o = to;
+        run.query(a);
+      } else {
+        a.o = ox;
+        const simd::PackKernels& pack = simd::pack_kernels();
+        auto* const bits = reinterpret_cast<uint16_t*>(to);
+        if (a.gate != 0) pack.widen(bits, d, n, d, ox);
+        run.query(a);
+        pack.narrow(ox, n * d, bits);
+      }
     });
   }
 
@@ -291,12 +306,12 @@ struct Linear {
   }
 
   void key_block(int64_t bh, int64_t j, const Sums& grads, T* dk, T* dv, bool accumulate) const {
-    Scratch<T> own(256 * wide() + state() + wide() * wide() + 2 * kPanel * d + 128);
+    Scratch<T> own(320 * wide() + state() + wide() * wide() + 2 * kPanel * d + 128);
     T *const kx = own.take(kPanel * d), *const vx = own.take(kPanel * d);
     T *const turned = own.take(wide() * wide()), *const room = own.take(state());
     simd::LinearKeys<T> a{};
     a.feature = feature, a.d = d;
-    a.scratch = own.take(256 * wide());
+    a.scratch = own.take(320 * wide());
     a.dstate = grads.of(j, room);
     std::fill_n(turned, wide() * wide(), T(0));
     if constexpr (std::is_same_v<T, float>)
@@ -340,12 +355,13 @@ void linear_forward_cpu(Tensor& o, const Tensor& q, const Tensor& k, const Tenso
     return;
   }
   visit<DType::f32, DType::f64>(compute_dtype(q.dtype()), "linear attention", [&]<class T>() {
-    const bool direct = o.dtype() == dtype_of<T>;
-    Tensor wide = direct                ? o
-                  : args.gate.defined() ? o.to(dtype_of<T>)
-                                        : Tensor(o.shape(), dtype_of<T>);
-    Linear<T>(q, k, v, args).forward(wide.mutable_data<T>());
-    if (!direct) o.copy_(wide);
+    const Linear<T> linear(q, k, v, args);
+    if constexpr (std::is_same_v<T, float>)
+      if (o.dtype() == DType::bf16) return linear.forward(o.mutable_data<bf16>());
+    if (o.dtype() == dtype_of<T>) return linear.forward(o.mutable_data<T>());
+    Tensor wide = o.to(dtype_of<T>);
+    linear.forward(wide.mutable_data<T>());
+    o.copy_(wide);
   });
 }
 

@@ -87,6 +87,7 @@ Var int8_attention(const Var& q_, const Var& k_, const Var& v_, const Tensor& ma
   attn::check_blocks(kOp, q.value(), k.value(), &mask, block_q, block_k);
   attn::FlashArgs args;
   args.scale = attn::default_scale(q);
+  check(quant.qk != LowBit::fp8, kOp, "fp8 is a type of pv; qk is none or int8");
   args.quant = quant;
   args.block_q = block_q, args.block_k = block_k;
   std::optional<attn::BlockLists> lists;

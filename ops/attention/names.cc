@@ -77,8 +77,8 @@ struct Names<FeatureMap> {
 template <>
 struct Names<LowBit> {
   static constexpr const char* kind = "low-bit type";
-  static constexpr std::array<Named<LowBit>, 2> list{
-      {{LowBit::none, "none"}, {LowBit::int8, "int8"}}};
+  static constexpr std::array<Named<LowBit>, 3> list{
+      {{LowBit::none, "none"}, {LowBit::int8, "int8"}, {LowBit::fp8, "fp8"}}};
 };
 
 template <class E>

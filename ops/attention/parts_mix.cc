@@ -33,9 +33,14 @@ struct LinearBranch {
   Saved q{}, k{}, v{}, m{};
   DType type_m = DType::f32;
 
-  [[nodiscard]] LinearArgs arguments(const Tensor& m_, DType type) const {
+  // Flags become lists, which need no weight per pair of blocks.
+  [[nodiscard]] LinearArgs arguments(const Tensor& m_, DType type,
+                                     std::optional<BlockLists>& lists) const {
     LinearArgs a = args;
-    if (m_.defined()) a.weight = map(Complement{}, m_.to(compute_dtype(type)));
+    if (m_.defined() && m_.dtype() == DType::u8)
+      a.lists = &lists.emplace(block_lists(m_, args.block_q, args.block_k));
+    else if (m_.defined())
+      a.weight = map(Complement{}, m_.to(compute_dtype(type)));
     return a;
   }
   Tensor forward(const Ctx& c, const Tensor& q_, const Tensor& k_, const Tensor& v_,
@@ -44,11 +49,13 @@ struct LinearBranch {
       q = q_, k = k_, v = v_;
       if (m_.defined()) m = m_, type_m = m_.dtype();
     }
-    return linear_forward(q_, k_, v_, arguments(m_, q_.dtype()));
+    std::optional<BlockLists> lists;
+    return linear_forward(q_, k_, v_, arguments(m_, q_.dtype(), lists));
   }
   Grads<4> backward(const Ctx& c, const Tensor& dy) {
     const Tensor &qs = q.get(), &ks = k.get(), &vs = v.get();
-    const LinearArgs a = arguments(m.defined() ? m.get() : Tensor(), qs.dtype());
+    std::optional<BlockLists> lists;
+    const LinearArgs a = arguments(m.defined() ? m.get() : Tensor(), qs.dtype(), lists);
     const auto room = [&](bool wanted, const Tensor& like) {
       return wanted ? Tensor(like.shape(), compute_dtype(qs.dtype()), like.device()) : Tensor();
     };

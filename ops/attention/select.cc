@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <vector>
 
 #include "tenun/autograd/function.h"
 #include "tenun/core/check.h"
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/flash.h"
 #include "tenun/ops/attention/select_rows.h"
+#include "tenun/ops/attention/token_rows.h"
 #include "tenun/ops/matmul.h"
 
 namespace tenun::attn {
@@ -18,20 +20,25 @@ int64_t divisor_of(PoolDivisor divisor, int64_t block, int64_t count) {
   return divisor == PoolDivisor::block ? block : count;
 }
 
-void block_mean_cpu(Tensor& y, const Tensor& x_, int64_t block, PoolDivisor divisor) {
-  const Tensor x = compute_rows(x_);
-  visit<DType::f32, DType::f64>(x.dtype(), "block mean", [&]<class T>() {
-    const Heads<T> heads(x);
+void block_mean_cpu(Tensor& y, const Tensor& x, int64_t block, PoolDivisor divisor) {
+  visit<DType::f32, DType::f64>(compute_dtype(x.dtype()), "block mean", [&]<class T>() {
+    const Tokens<T> tokens(x);
     T* const out = y.mutable_data<T>();
     const int64_t n = x.dim(2), d = x.dim(3), count = blocks(n, block);
     parallel_for(0, x.dim(0) * x.dim(1) * count, grain(4 * block * d), [&](int64_t b, int64_t e) {
+      std::vector<T> room(static_cast<size_t>(kPanel * d));
       for (int64_t i = b; i < e; ++i) {
         const int64_t first = i % count * block, last = std::min(first + block, n);
         T* __restrict const sum = out + i * d;
         std::fill_n(sum, d, T(0));
-        for (int64_t j = first; j < last; ++j) {
-          const T* __restrict const row = heads[i / count].row(j);
-          for (int64_t c = 0; c < d; ++c) sum[c] += row[c];
+        for (int64_t at = first; at < last; at += kPanel) {
+          const simd::TokenRows<T> rows =
+              tokens.rows(i / count, at, std::min(kPanel, last - at), room.data());
+          if constexpr (std::is_same_v<T, float>)
+            simd::pack_kernels().sum(rows.p, rows.stride, rows.count, d, sum);
+          else
+            for (int64_t j = 0; j < rows.count; ++j)
+              for (int64_t c = 0; c < d; ++c) sum[c] += rows.p[j * rows.stride + c];
         }
         const auto by = static_cast<T>(divisor_of(divisor, block, last - first));
         for (int64_t c = 0; c < d; ++c) sum[c] /= by;
@@ -50,7 +57,17 @@ void topk_blocks_cpu(Tensor& mask, const Tensor& scores, int64_t k, Forced force
       uint8_t* const m = out + r * cols;
       std::fill(m, m + first, uint8_t{1});
       std::fill(m + first, m + cols, uint8_t{0});
-      for (const int64_t i : best_first(x, first, cols, k)) m[i] = 1;
+      // Linear in the number of blocks: the order among the chosen does not matter.
+      const auto rank = [&](int32_t i) {
+        return std::isnan(x[i]) ? -std::numeric_limits<T>::infinity() : x[i];
+      };
+      std::vector<int32_t> order(static_cast<size_t>(cols - first));
+      std::iota(order.begin(), order.end(), static_cast<int32_t>(first));
+      const auto end = order.begin() + std::min(k, cols - first);
+      std::nth_element(order.begin(), end, order.end(), [&](int32_t a, int32_t b) {
+        return rank(a) != rank(b) ? rank(a) > rank(b) : a < b;
+      });
+      for (auto i = order.begin(); i != end; ++i) m[*i] = 1;
     });
   });
 }

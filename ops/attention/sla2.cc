@@ -28,6 +28,7 @@ void check_spec(const Var& q, const Var& k, const Var& v, const AttentionSpec& s
         "prefix must be a number of tokens, got {}", s.prefix);
   check(s.mode == RouterMode::hard || !s.quant.any(), kOp,
         "quant is for hard mode; soft mode trains the router in full precision");
+  check(s.quant.qk != LowBit::fp8, kOp, "fp8 is a type of pv; qk is none or int8");
   check(p.alpha.defined(), kOp, "needs the parameter alpha, of shape (H) or (H, T_m)");
   const int64_t h = q.dim(1), tm = attn::blocks(q.dim(2), s.block_q);
   check<ShapeError>(p.alpha.shape() == Shape{h} || p.alpha.shape() == Shape{h, tm}, kOp,

@@ -73,15 +73,18 @@ struct SparseLinear {
     FlashArgs a = args;
     a.lists = &lists;
     const Tensor g = gates(q_, k_, alpha);
-    FlashResult r = flash_forward(q_, k_, v_, a);
-    Tensor o = r.o;
+    // The 8-bit kernels give f32: rounded once, after the mix.
+    const DType type = compute_dtype(q_.dtype());
+    Tensor o(q_.shape(), a.quant.any() ? type : q_.dtype(), q_.device());
+    Tensor l({q_.dim(0), q_.dim(1), q_.dim(2)}, type, q_.device());
+    kernel::flash_forward(q_.device(), o, l, q_, k_, v_, a);
     if (c.recording) {
-      q = q_, k = k_, v = v_, lse = r.lse, gate = g, exact = r.o;
+      q = q_, k = k_, v = v_, lse = l, gate = g, exact = o;
       shape_alpha = alpha.shape(), type_alpha = alpha.dtype();
-      o = r.o.clone();
+      o = o.clone();
     }
     kernel::linear_forward(q_.device(), o, q_, k_, v_, branch(g));
-    return {o, r.lse};
+    return {o.to(q_.dtype()), l};
   }
 
   Grads<4> backward(const Ctx& c, const std::array<Tensor, 2>& dys) {

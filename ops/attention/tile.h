@@ -1,10 +1,4 @@
-// The one product behind every attention kernel: small matrices in the cache, 256-bit lanes.
-//
-//   C[m][lanes] (+)= sum_k A(m, k) * B[k][lanes]
-//
-// B and C are row-major with lanes along the row (their width rounded up to a whole vector, so rows
-// are padded); A is read one element at a time, so it may be any strided or transposed view. All
-// sums over k run in order: the bits depend on the sizes only. Types: float and double.
+// What the drivers of the attention kernels share: rows of heads, scratch memory, pieces of work.
 // Internal to ops/attention.
 #pragma once
 #include <cstdint>
@@ -13,53 +7,8 @@
 
 namespace tenun::attn {
 
-/// Elements of one vector.
-template <class T>
-inline constexpr int64_t kLanes = 32 / static_cast<int64_t>(sizeof(T));
 /// Queries (or keys) of a panel: the lanes of one pass.
 inline constexpr int64_t kPanel = 64;
-
-template <class T>
-[[nodiscard]] constexpr int64_t padded(int64_t n) {
-  return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-}
-
-/// An operand that is read element by element.
-template <class T>
-struct Broadcast {
-  const T* p;
-  int64_t row, col;  ///< strides of m and k
-};
-
-enum class Into { set, add };
-
-/// C[m][0..n) from A (m x k) and B (k x n); n a multiple of kLanes<T>.
-template <class T>
-void tile_product(int64_t m, int64_t n, int64_t k, Broadcast<T> a, const T* b, int64_t ldb, T* c,
-                  int64_t ldc, Into into);
-extern template void tile_product(int64_t, int64_t, int64_t, Broadcast<float>, const float*,
-                                  int64_t, float*, int64_t, Into);
-extern template void tile_product(int64_t, int64_t, int64_t, Broadcast<double>, const double*,
-                                  int64_t, double*, int64_t, Into);
-
-/// y[c][r] = x[r][c] for r < rows, c < cols.
-template <class T>
-void transpose(const T* x, int64_t ldx, int64_t rows, int64_t cols, T* y, int64_t ldy);
-extern template void transpose(const float*, int64_t, int64_t, int64_t, float*, int64_t);
-extern template void transpose(const double*, int64_t, int64_t, int64_t, double*, int64_t);
-
-/// y[c][r] = scale * x[r][c] for r < rows; the rest of every line of y (ld long) is set to zero.
-template <class T>
-void pack_transposed(const T* x, int64_t row_stride, int64_t rows, int64_t cols, T scale, T* y,
-                     int64_t ld) {
-  transpose(x, row_stride, rows, cols, y, ld);
-  for (int64_t c = 0; c < cols; ++c) {
-    T* const line = y + c * ld;
-    if (scale != 1)
-      for (int64_t r = 0; r < rows; ++r) line[r] *= scale;
-    for (int64_t r = rows; r < ld; ++r) line[r] = 0;
-  }
-}
 
 /// Pieces of work to give one task, where each costs about `flops`: the bounds depend on sizes
 /// only.

@@ -2,8 +2,10 @@
 #pragma once
 #include <type_traits>
 
+#include "tenun/ops/attention/kernels/kernels.h"
 #include "tenun/ops/attention/kernels/linear_kernels.h"
 #include "tenun/ops/attention/tile.h"
+#include "tenun/ops/simd/isa.h"
 
 namespace tenun::attn {
 
@@ -19,10 +21,9 @@ class Tokens {
     }
     const Rows<bf16> r = Heads<bf16>(x_)[bh];
     const int64_t d = x_.dim(3);
-    for (int64_t i = 0; i < count; ++i) {
-      const bf16* const from = r.row(first + i);
-      for (int64_t c = 0; c < d; ++c) room[i * d + c] = static_cast<T>(static_cast<float>(from[c]));
-    }
+    if constexpr (std::is_same_v<T, float>)
+      simd::pack_kernels().widen(reinterpret_cast<const uint16_t*>(r.row(first)), r.stride, count,
+                                 d, room);
     return {room, d, count};
   }
 

@@ -238,7 +238,7 @@ template <class Source, int W>
 void pack(const GemmSource& s, void* target, int64_t panel_bytes) {
   using From = typename Source::From;
   const bool across = s.k_stride != 1;
-  const int64_t block = across ? 8 * Source::kGroup : s.k;
+  const int64_t block = across ? 16 * Source::kGroup : s.k;
   const auto* const from = static_cast<const From*>(s.p);
   for (int64_t k = 0; k < s.k; k += block) {
     if (across && s.lane_stride == 1)

@@ -51,6 +51,16 @@ TENUN_VECTOR F32 second_bf16(Bits x) {
   return as_float(both(x, broadcast(static_cast<int32_t>(0xffff0000))));
 }
 
+/// Rounded to what FP8 E4M3 can hold: 4 significant bits from 2^-6 on, steps of 2^-9 below; at most
+/// 448. x >= 0.
+template <class V>
+TENUN_VECTOR V e4m3(V x) {
+  const V low = broadcast(decltype(sum(x))(0.015625)), top = broadcast(decltype(sum(x))(448));
+  const V power = max(power_of_two(x), low), step = power * broadcast(decltype(sum(x))(0.125));
+  const V y = round(x / step) * step;
+  return V{} - max(V{} - y, V{} - top);
+}
+
 enum class Sign { none, both };
 /// Sign::none: to 0..255; Sign::both: to -128..127.
 template <Sign S>

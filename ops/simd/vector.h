@@ -55,6 +55,24 @@ TENUN_VECTOR V in_register(V x) {
   return x;
 }
 
+/// The largest power of two that is not above x; 0 for 0; x normal and positive.
+TENUN_VECTOR F32 power_of_two(F32 x) {
+#if defined(__AVX512F__)
+  return _mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7f800000)));
+#else
+  return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000)));
+#endif
+}
+TENUN_VECTOR F64 power_of_two(F64 x) {
+#if defined(__AVX512F__)
+  return _mm512_castsi512_pd(
+      _mm512_and_si512(_mm512_castpd_si512(x), _mm512_set1_epi64(0x7ff0000000000000)));
+#else
+  return _mm256_and_pd(x, _mm256_castsi256_pd(_mm256_set1_epi64x(0x7ff0000000000000)));
+#endif
+}
+
 #if defined(__AVX512F__)
 TENUN_VECTOR F32 load(const float* p) { return _mm512_loadu_ps(p); }
 TENUN_VECTOR F64 load(const double* p) { return _mm512_loadu_pd(p); }

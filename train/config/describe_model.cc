@@ -12,6 +12,8 @@ const std::vector<std::pair<std::string, RouterMode>> kRouterModes{{"soft", Rout
                                                                    {"hard", RouterMode::hard}};
 const std::vector<std::pair<std::string, LowBit>> kLowBits{{"none", LowBit::none},
                                                            {"int8", LowBit::int8}};
+const std::vector<std::pair<std::string, LowBit>> kLowBitValues{
+    {"none", LowBit::none}, {"int8", LowBit::int8}, {"fp8", LowBit::fp8}};
 
 /// The constructor of JiT.
 void describe_jit_base(Fields& f, JiTOptions& o) {
@@ -135,7 +137,7 @@ void describe(Fields& f, OpenOptions& o) { f.keep_unknown(o.arguments); }
 
 void describe(Fields& f, LowBitOptions& o) {
   f.add("qk", o.qk, "queries times keys", kLowBits);
-  f.add("pv", o.pv, "probabilities times values", kLowBits);
+  f.add("pv", o.pv, "probabilities times values", kLowBitValues);
   f.add("smooth_k", o.smooth_k, "subtract the mean key before quantising");
 }
 

@@ -10,10 +10,12 @@ using InF64 = Policy<double, F64Kind, 1, F64Kind, 1, 5>;
 using InBf16 = Policy<float, Bf16Kind, 2, Bf16Kind, 2, 3, true>;
 using S8F32 = Policy<float, S8U8Kind, 4, F32Kind, 1, 5, true>;
 using S8Bf16 = Policy<float, S8U8Kind, 4, Bf16Kind, 2, 3, true>;
-using S8S8 = Policy<float, S8U8Kind, 4, S8U8Kind, 4, 4, true>;
-using F32S8 = Policy<float, F32Kind, 1, S8U8Kind, 4, 4>;
-template <bool Scores, bool Values>
-using LowF64 = Policy<double, F64Kind, 1, F64Kind, 1, 5, Scores, Values>;
+using S8S8 = Policy<float, S8U8Kind, 4, S8U8Kind, 4, 4, true, Round::int8>;
+using F32S8 = Policy<float, F32Kind, 1, S8U8Kind, 4, 4, false, Round::int8>;
+using S8F8 = Policy<float, S8U8Kind, 4, Bf16Kind, 2, 4, true, Round::fp8>;
+using F32F8 = Policy<float, F32Kind, 1, Bf16Kind, 2, 4, false, Round::fp8>;
+template <bool Scores, Round R>
+using LowF64 = Policy<double, F64Kind, 1, F64Kind, 1, 5, Scores, R>;
 
 }  // namespace
 
@@ -25,7 +27,11 @@ extern const FlashKernels flash_kernels{
     forward_panel<S8Bf16>,
     forward_panel<S8S8>,
     forward_panel<F32S8>,
-    {{forward_panel<LowF64<false, false>>, forward_panel<LowF64<false, true>>},
-     {forward_panel<LowF64<true, false>>, forward_panel<LowF64<true, true>>}}};
+    forward_panel<S8F8>,
+    forward_panel<F32F8>,
+    {{forward_panel<LowF64<false, Round::none>>, forward_panel<LowF64<false, Round::int8>>,
+      forward_panel<LowF64<false, Round::fp8>>},
+     {forward_panel<LowF64<true, Round::none>>, forward_panel<LowF64<true, Round::int8>>,
+      forward_panel<LowF64<true, Round::fp8>>}}};
 
 }  // namespace tenun::simd::TENUN_ISA

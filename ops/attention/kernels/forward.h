@@ -15,7 +15,7 @@
 
 namespace tenun::simd::TENUN_ISA {
 
-inline constexpr double kLog127 = 6.988684686772166;  // log2
+inline constexpr double kLog127 = 6.988684686772166, kLog448 = 8.807354922057604;  // log2
 
 template <class P>
 struct Forward {
@@ -220,10 +220,11 @@ struct Forward {
         for (int g = 0; g < P::kGroup; ++g) {
           x[g] = probability(c, v, load(at + g * kPanel));
           c.sum[v] = c.sum[v] + x[g];
+          if constexpr (P::kRound == Round::fp8) x[g] = e4m3(x[g]);
         }
         auto* const to = packed + j / P::kGroup * kPanel + c.lane + v * kLane;
         if constexpr (P::kGroup == 1)
-          store(to, P::kRounded ? round(x[0]) : x[0]);
+          store(to, P::kRound == Round::int8 ? round(x[0]) : x[0]);
         else if constexpr (P::kGroup == 2)
           store_bits(to, pair(x[0], x[1]));
         else
@@ -271,7 +272,9 @@ struct Forward {
     c.lane = lane;
     V m[NV], r[NV];
     const Real unit = p.k_unit == nullptr ? p.scale : p.scale * p.q_unit * p.k_unit[t.block];
-    const V shift = broadcast(P::kRounded || P::kGroup == 4 ? Real(kLog127) : Real(0));
+    const V shift = broadcast(P::kRound == Round::int8  ? Real(kLog127)
+                              : P::kRound == Round::fp8 ? Real(kLog448)
+                                                        : Real(0));
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
       c.scale[v] = broadcast(unit);
@@ -281,7 +284,7 @@ struct Forward {
     }
     bool& quiet = calm[lane / kColumn];
     bool again = true;
-    constexpr bool kFusable = !P::kRounded && P::kGroup != 4;
+    constexpr bool kFusable = P::kRound == Round::none;
     if constexpr (kFusable)
       if (quiet && p.keep == nullptr && whole(t.count)) {
         scores<true>(c, t, next);

@@ -70,6 +70,10 @@ struct PackKernels {
   /// The same from bf16 (stride in bf16; channels = depth).
   void (*value_pairs_bf16)(const uint16_t* x, int64_t stride, int64_t rows, int64_t depth,
                            Group* y);
+  /// y[row][channels] in f32, from bf16.
+  void (*widen)(const uint16_t* x, int64_t stride, int64_t rows, int64_t channels, float* y);
+  /// y[i] in bf16, from f32, i < n.
+  void (*narrow)(const float* x, int64_t n, uint16_t* y);
 };
 
 struct FlashKernels {
@@ -80,8 +84,10 @@ struct FlashKernels {
   void (*forward_s8_bf16)(const ForwardPanel<float>&);  ///< 8-bit scores, bf16 values; q, o in f32
   void (*forward_s8_s8)(const ForwardPanel<float>&);
   void (*forward_f32_s8)(const ForwardPanel<float>&);
-  /// The 8-bit variants with integers held in f64: [scores][values] are 8 bit.
-  void (*forward_low_f64[2][2])(const ForwardPanel<double>&);
+  void (*forward_s8_f8)(const ForwardPanel<float>&);  ///< values rounded to FP8 E4M3, as bf16 pairs
+  void (*forward_f32_f8)(const ForwardPanel<float>&);
+  /// The low-bit variants held in f64: [8-bit scores][values as they are, 8 bit, FP8].
+  void (*forward_low_f64[2][3])(const ForwardPanel<double>&);
 };
 
 template <class T>

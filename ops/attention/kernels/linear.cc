@@ -11,7 +11,9 @@ namespace {
 
 constexpr int64_t kPanelLanes = 64;
 
-template <class T>
+// Low: the two products of the forward pass in bf16 (inputs that were bf16 lose nothing that they
+// had).
+template <class T, bool Low = false>
 struct Linear {
   using V = typename Vector<T>::type;
   using Kind = FloatKind<T>;
@@ -71,12 +73,30 @@ struct Linear {
     return {copy, wide, x.count};
   }
 
+  // y[row / 2][n] = (x[row], x[row + 1]); an odd last row is paired with zeros.
+  static void pair_rows(const float* x, int64_t stride, int64_t rows, int64_t n, Group* y) {
+    for (int64_t r = 0; r < rows; r += 2)
+      for (int64_t c = 0; c < n; c += kL)
+        store_bits(y + r / 2 * n + c, pair(load(x + r * stride + c),
+                                           r + 1 < rows ? load(x + (r + 1) * stride + c) : F32{}));
+  }
+
   static void add_state(const LinearKeys<T>& a) {
     const int64_t wide = pad<T>(a.d);
     T *const f = a.scratch, *const copy = f + kPanelLanes * wide;
     feature_rows(a.feature, a.k, a.d, f);
     const TokenRows<T> v = lines(a.v, a.d, copy);
-    multiply<Kind>(a.d, wide, a.k.count, {f, 1, wide}, v.p, v.stride, a.state, wide, Into::add);
+    const Into into = a.first ? Into::set : Into::add;
+    if constexpr (Low) {
+      auto* const pairs = reinterpret_cast<Group*>(copy + kPanelLanes * wide);
+      Group* const values = pairs + kPanelLanes / 2 * wide;
+      pair_rows(f, wide, a.k.count, wide, pairs);
+      pair_rows(v.p, v.stride, a.k.count, wide, values);
+      multiply<Bf16Kind>(a.d, wide, (a.k.count + 1) / 2, {pairs, 1, wide}, values, wide, a.state,
+                         wide, into);
+    } else {
+      multiply<Kind>(a.d, wide, a.k.count, {f, 1, wide}, v.p, v.stride, a.state, wide, into);
+    }
     T* const z = a.state + a.d * wide;
     for (int64_t c = 0; c < wide; c += kL) {
       V s[2] = {};
@@ -86,7 +106,7 @@ struct Linear {
         s[1] = s[1] + load(f + (i + 1) * wide + c);
       }
       if (i < a.k.count) s[0] = s[0] + load(f + i * wide + c);
-      store(z + c, load(z + c) + (s[0] + s[1]));
+      store(z + c, a.first ? s[0] + s[1] : load(z + c) + (s[0] + s[1]));
     }
   }
 
@@ -157,8 +177,17 @@ struct Linear {
       for (T& i : inverse) i = i == 0 ? T(0) : 1 / i;
       p.norm[v] = load(inverse);
     }
-    multiply<Kind>(a.d, kPanelLanes, a.d, {a.state, 1, wide}, p.w, kPanelLanes, p.y, kPanelLanes,
-                   Into::set);
+    if constexpr (Low) {
+      auto* const h = reinterpret_cast<Group*>(p.y + size);
+      Group* const w = h + size / 2;
+      pair_rows(a.state, wide, a.d, wide, h);
+      pair_rows(p.w, kPanelLanes, a.d, kPanelLanes, w);
+      multiply<Bf16Kind>(a.d, kPanelLanes, (a.d + 1) / 2, {h, 1, wide}, w, kPanelLanes, p.y,
+                         kPanelLanes, Into::set);
+    } else {
+      multiply<Kind>(a.d, kPanelLanes, a.d, {a.state, 1, wide}, p.w, kPanelLanes, p.y, kPanelLanes,
+                     Into::set);
+    }
     for (int64_t c = 0; c < a.d; ++c)
       for (int v = 0; v < kVecs; ++v) {
         T* const y = p.y + c * kPanelLanes + v * kL;
@@ -290,12 +319,13 @@ struct Linear {
   }
 };
 
-template <class T>
-constexpr LinearKernels<T> kLinear{Linear<T>::add_state, Linear<T>::combine, Linear<T>::query,
-                                   Linear<T>::query_backward, Linear<T>::key_backward};
+template <class T, bool Low = false>
+constexpr LinearKernels<T> kLinear{Linear<T, Low>::add_state, Linear<T>::combine,
+                                   Linear<T, Low>::query, Linear<T>::query_backward,
+                                   Linear<T>::key_backward};
 
 }  // namespace
 
-extern const LinearFamily linear_kernels{kLinear<float>, kLinear<double>};
+extern const LinearFamily linear_kernels{kLinear<float>, kLinear<double>, kLinear<float, true>};
 
 }  // namespace tenun::simd::TENUN_ISA

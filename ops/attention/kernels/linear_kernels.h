@@ -33,7 +33,7 @@ struct LinearQuery {
   T* dq;       ///< [count][d]; nullptr: not wanted
   T* dstate;   ///< added to
   T* dot;      ///< [count]: dy . branch, without the gate; nullptr: not wanted
-  T* scratch;  ///< 512 pad(d) + 4096 elements
+  T* scratch;  ///< 512 pad(d) elements
 };
 
 template <class T>
@@ -41,11 +41,12 @@ struct LinearKeys {
   Feature feature;
   int64_t d;
   TokenRows<T> k, v;
-  T* state;                    ///< forward: added to
+  T* state;  ///< forward: written by the first panel of a block, added to by the others
+  bool first;
   const T* dstate;             ///< backward
   const T* dstate_transposed;  ///< [channel][pad(d)] of its matrix
   T *dk, *dv;                  ///< [count][d]: added to; nullptr: not wanted
-  T* scratch;                  ///< 256 pad(d) elements
+  T* scratch;                  ///< 320 pad(d) elements
 };
 
 template <class T>
@@ -61,6 +62,7 @@ struct LinearKernels {
 struct LinearFamily {
   LinearKernels<float> f32;
   LinearKernels<double> f64;
+  LinearKernels<float> low;  ///< forward products in bf16
 };
 
 namespace avx2 {

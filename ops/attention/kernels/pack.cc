@@ -37,25 +37,32 @@ TENUN_VECTOR void put_bytes(int8_t* y, int64_t left, Bits x) {
 #endif
 }
 
-void largest_of(const float* x, int64_t stride, int64_t rows, int64_t channels, float* most) {
-  for (int64_t c = 0; c < channels; c += kL) {
-    F32 m = some(most + c, channels - c);
-    for (int64_t r = 0; r < rows; ++r) m = max(m, abs(some(x + r * stride + c, channels - c)));
-    put(most + c, channels - c, m);
+// Folds all rows into one, a few vectors of channels at a time so that rows are read in order.
+template <class F>
+TENUN_VECTOR void fold_rows(const float* x, int64_t stride, int64_t rows, int64_t channels,
+                            float* y, const F& f) {
+  int64_t c = 0;
+  for (; c + 4 * kL <= channels; c += 4 * kL) {
+    F32 s[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) s[i] = load(y + c + i * kL);
+    for (int64_t r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) s[i] = f(s[i], load(x + r * stride + c + i * kL));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) store(y + c + i * kL, s[i]);
+  }
+  for (; c < channels; c += kL) {
+    F32 s = some(y + c, channels - c);
+    for (int64_t r = 0; r < rows; ++r) s = f(s, some(x + r * stride + c, channels - c));
+    put(y + c, channels - c, s);
   }
 }
-
-// Four sums a channel: additions do not wait for each other.
+void largest_of(const float* x, int64_t stride, int64_t rows, int64_t channels, float* most) {
+  fold_rows(x, stride, rows, channels, most, [](F32 a, F32 b) { return max(a, abs(b)); });
+}
 void sum_of(const float* x, int64_t stride, int64_t rows, int64_t channels, float* total) {
-  for (int64_t c = 0; c < channels; c += kL) {
-    F32 s[4] = {};
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4)
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) s[i] = s[i] + some(x + (r + i) * stride + c, channels - c);
-    for (; r < rows; ++r) s[0] = s[0] + some(x + r * stride + c, channels - c);
-    put(total + c, channels - c, some(total + c, channels - c) + ((s[0] + s[1]) + (s[2] + s[3])));
-  }
+  fold_rows(x, stride, rows, channels, total, [](F32 a, F32 b) { return a + b; });
 }
 
 float key_bytes(const float* x, int64_t stride, int64_t rows, int64_t channels, int64_t depth,
@@ -109,6 +116,37 @@ void value_pairs(const float* x, int64_t stride, int64_t rows, int64_t channels,
     }
 }
 
+void widen(const uint16_t* x, int64_t stride, int64_t rows, int64_t channels, float* y) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const uint16_t* const from = x + r * stride;
+    float* const to = y + r * channels;
+    int64_t c = 0;
+    for (; c + kL <= channels; c += kL) {
+#if defined(__AVX512F__)
+      const Bits b =
+          _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + c)));
+#else
+      const Bits b =
+          _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + c)));
+#endif
+      store(to + c, as_float(left32<16>(b)));
+    }
+    for (; c < channels; ++c) {
+      const uint32_t b = static_cast<uint32_t>(from[c]) << 16;
+      __builtin_memcpy(to + c, &b, 4);
+    }
+  }
+}
+void narrow(const float* x, int64_t n, uint16_t* y) {
+  int64_t i = 0;
+  for (; i + 2 * kL <= n; i += 2 * kL) store_bits(y + i, join(load(x + i), load(x + i + kL)));
+  for (; i < n; i += kL) {
+    alignas(64) uint16_t z[2 * kL];
+    store_bits(z, join(some(x + i, n - i), F32{}));
+    for (int64_t c = 0; c < kL && i + c < n; ++c) y[i + c] = z[c];
+  }
+}
+
 void value_pairs_bf16(const uint16_t* x, int64_t stride, int64_t rows, int64_t depth, Group* y) {
   for (int64_t r = 0; r < rows; r += 2) {
     const uint16_t *const a = x + r * stride, *const b = a + stride;
@@ -122,7 +160,7 @@ void value_pairs_bf16(const uint16_t* x, int64_t stride, int64_t rows, int64_t d
 
 }  // namespace
 
-extern const PackKernels pack_kernels{largest_of,  sum_of,      key_bytes,
-                                      value_quads, value_pairs, value_pairs_bf16};
+extern const PackKernels pack_kernels{largest_of,  sum_of,           key_bytes, value_quads,
+                                      value_pairs, value_pairs_bf16, widen,     narrow};
 
 }  // namespace tenun::simd::TENUN_ISA

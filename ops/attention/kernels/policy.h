@@ -4,20 +4,24 @@
 //   kScoreGroup, kGroup  numbers in one element of the score and of the value product: 1, 2, 4
 //   kDegree              of the exponential's polynomial
 //   kScaled              scores are multiplied by a unit in the exponential; else Q is (f32, f64)
-//   kRounded             P is rounded to integers 0..127 relative to the running maximum
+//   kRound               P is rounded relative to the running maximum: to integers 0..127, or to
+//                        what FP8 E4M3 can hold up to 448
 #pragma once
 #include "tenun/ops/simd/product.h"
 
 namespace tenun::simd::TENUN_ISA {
 
+enum class Round { none, int8, fp8 };
+
 template <class T, class S, int ScoreGroup, class U, int ValueGroup, int Degree,
-          bool Scaled = false, bool Rounded = false>
+          bool Scaled = false, Round Rounding = Round::none>
 struct Policy {
   using Real = T;
   using Score = S;
   using Value = U;
   static constexpr int kScoreGroup = ScoreGroup, kGroup = ValueGroup, kDegree = Degree;
-  static constexpr bool kScaled = Scaled, kRounded = Rounded;
+  static constexpr bool kScaled = Scaled;
+  static constexpr Round kRound = Rounding;
 };
 
 }  // namespace tenun::simd::TENUN_ISA
