@@ -179,7 +179,7 @@ struct Linear {
     }
     if constexpr (Low) {
       auto* const h = reinterpret_cast<Group*>(p.y + size);
-      Group* const w = h + size / 2;
+      Group* const w = h + (a.d + 1) / 2 * wide;
       pair_rows(a.state, wide, a.d, wide, h);
       pair_rows(p.w, kPanelLanes, a.d, kPanelLanes, w);
       multiply<Bf16Kind>(a.d, kPanelLanes, (a.d + 1) / 2, {h, 1, wide}, w, kPanelLanes, p.y,
