@@ -269,6 +269,12 @@ void check_ratio(const char* op, const char* what, double ratio) {
 }
 
 double density(const Tensor& mask) {
+  if (mask.dtype() == DType::u8) {  // flags; without a copy
+    const Tensor flags = mask.contiguous();
+    const auto m = flags.span<uint8_t>();
+    const auto on = m.size() - static_cast<size_t>(std::count(m.begin(), m.end(), 0));
+    return m.empty() ? 0 : static_cast<double>(on) / static_cast<double>(m.size());
+  }
   const std::vector<double> m = mask.values<double>();
   return m.empty() ? 0 : std::accumulate(m.begin(), m.end(), 0.0) / static_cast<double>(m.size());
 }
