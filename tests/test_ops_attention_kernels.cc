@@ -148,6 +148,20 @@ TEST_SUITE("ops_attention_kernels") {
       }
   }
 
+  TEST_CASE("the linear branch in bf16 at every head size") {
+    for (const int64_t d : {8, 24, 64, 72, 80, 128, 200, 256}) {
+      CAPTURE(d);
+      const auto branch = [&](DType type) {
+        // The numbers of bf16, so that only the arithmetic differs.
+        const auto in = [&](uint64_t i) {
+          return Var(normal({1, 2, 70, d}, i, DType::bf16).to(type));
+        };
+        return linear_attention(in(1), in(2), in(3), {}, FeatureMap::softmax, 0, 8, 16).value();
+      };
+      CHECK(relative_l1(branch(DType::bf16), branch(DType::f64)) <= 0.01);
+    }
+  }
+
   TEST_CASE("FP8 E4M3: what it can hold") {
     for (const auto& [x, y] :
          std::initializer_list<std::pair<double, double>>{{0, 0},

@@ -206,10 +206,12 @@ struct Linear {
   simd::LinearQuery<T> query_of(Scratch<T>& memory) const {
     simd::LinearQuery<T> a{};
     a.feature = feature, a.eps = static_cast<T>(args.eps), a.d = d;
-    a.scratch = memory.take(512 * wide());
+    a.scratch = memory.take(simd::linear_query_scratch(wide()));
     return a;
   }
-  [[nodiscard]] int64_t query_room() const { return 512 * wide() + state() + 2 * kPanel * d + 192; }
+  [[nodiscard]] int64_t query_room() const {
+    return simd::linear_query_scratch(wide()) + state() + 2 * kPanel * d + 192;
+  }
 
   // o holds T, or bf16 that is widened and rounded again while its panel is at hand.
   template <class Out>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <vector>
 
@@ -57,17 +58,21 @@ void topk_blocks_cpu(Tensor& mask, const Tensor& scores, int64_t k, Forced force
       uint8_t* const m = out + r * cols;
       std::fill(m, m + first, uint8_t{1});
       std::fill(m + first, m + cols, uint8_t{0});
-      // Linear in the number of blocks: the order among the chosen does not matter.
-      const auto rank = [&](int32_t i) {
-        return std::isnan(x[i]) ? -std::numeric_limits<T>::infinity() : x[i];
-      };
-      std::vector<int32_t> order(static_cast<size_t>(cols - first));
-      std::iota(order.begin(), order.end(), static_cast<int32_t>(first));
-      const auto end = order.begin() + std::min(k, cols - first);
-      std::nth_element(order.begin(), end, order.end(), [&](int32_t a, int32_t b) {
-        return rank(a) != rank(b) ? rank(a) > rank(b) : a < b;
-      });
-      for (auto i = order.begin(); i != end; ++i) m[*i] = 1;
+      // Linear in the number of blocks: the k-th largest score, then whatever is above it, then the
+      // first ones that equal it.
+      const int64_t take = std::min(k, cols - first);
+      if (take <= 0) return;
+      std::vector<T> rank(x + first, x + cols);
+      for (T& v : rank) v = v == v ? v : -std::numeric_limits<T>::infinity();
+      std::vector<T> sorted = rank;
+      std::nth_element(sorted.begin(), sorted.begin() + (take - 1), sorted.end(), std::greater<>());
+      const T least = sorted[static_cast<size_t>(take - 1)];
+      int64_t equal = take;
+      for (const T v : rank) equal -= v > least ? 1 : 0;
+      for (int64_t i = first; i < cols; ++i) {
+        const T v = rank[static_cast<size_t>(i - first)];
+        m[i] = v > least || (v == least && equal-- > 0) ? 1 : 0;
+      }
     });
   });
 }
@@ -264,6 +269,12 @@ void check_ratio(const char* op, const char* what, double ratio) {
 }
 
 double density(const Tensor& mask) {
+  if (mask.dtype() == DType::u8) {  // flags; without a copy
+    const Tensor flags = mask.contiguous();
+    const auto m = flags.span<uint8_t>();
+    const auto on = m.size() - static_cast<size_t>(std::count(m.begin(), m.end(), 0));
+    return m.empty() ? 0 : static_cast<double>(on) / static_cast<double>(m.size());
+  }
   const std::vector<double> m = mask.values<double>();
   return m.empty() ? 0 : std::accumulate(m.begin(), m.end(), 0.0) / static_cast<double>(m.size());
 }

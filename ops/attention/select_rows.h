@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "tenun/core/parallel.h"
@@ -34,14 +34,18 @@ template <class T>
 template <class T>
 [[nodiscard]] std::vector<int64_t> best_first(const T* x, int64_t first, int64_t last,
                                               int64_t most) {
-  std::vector<int64_t> order(static_cast<size_t>(std::max<int64_t>(last - first, 0)));
-  std::iota(order.begin(), order.end(), first);
-  const auto take = order.begin() + std::min<int64_t>(most, std::ssize(order));
-  std::partial_sort(order.begin(), take, order.end(), [&](int64_t a, int64_t b) {
-    const T u = ranked(x[a]), v = ranked(x[b]);
-    return u != v ? u > v : a < b;
-  });
-  order.erase(take, order.end());
+  std::vector<std::pair<T, int64_t>> all;
+  all.reserve(static_cast<size_t>(std::max<int64_t>(last - first, 0)));
+  for (int64_t i = first; i < last; ++i) all.emplace_back(ranked(x[i]), i);
+  const auto better = [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  };
+  const auto end = all.begin() + std::min<int64_t>(most, std::ssize(all));
+  if (end != all.end()) std::nth_element(all.begin(), end, all.end(), better);
+  std::sort(all.begin(), end, better);
+  std::vector<int64_t> order;
+  order.reserve(static_cast<size_t>(end - all.begin()));
+  for (auto i = all.begin(); i != end; ++i) order.push_back(i->second);
   return order;
 }
 

@@ -33,8 +33,11 @@ struct LinearQuery {
   T* dq;       ///< [count][d]; nullptr: not wanted
   T* dstate;   ///< added to
   T* dot;      ///< [count]: dy . branch, without the gate; nullptr: not wanted
-  T* scratch;  ///< 512 pad(d) elements
+  T* scratch;  ///< linear_query_scratch(pad(d)) elements
 };
+
+/// q, phi(q), O_l^T and three more panels of the backward, or the state and phi(q) in pairs.
+constexpr int64_t linear_query_scratch(int64_t wide) { return (512 + wide / 2) * wide; }
 
 template <class T>
 struct LinearKeys {
