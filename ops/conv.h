@@ -7,7 +7,8 @@
 //   Var y = conv2d(x, w, b, {.stride = 2, .padding = 1});
 //
 // On the CPU blocks of columns that fit the cache go through kernel::gemm; kernels of size 1, and
-// windows that tile the image (kernel = stride: patch embedding), are one plain matrix product.
+// windows that tile the image (kernel = stride: patch embedding), are one plain matrix product;
+// depthwise convolutions go plane by plane.
 // The gradients are the adjoints, with equal bits for any number of threads.
 // Errors: ShapeError (ranks, channels, groups, an empty output), ValueError, DTypeError.
 #pragma once
