@@ -57,17 +57,7 @@ void topk_blocks_cpu(Tensor& mask, const Tensor& scores, int64_t k, Forced force
       uint8_t* const m = out + r * cols;
       std::fill(m, m + first, uint8_t{1});
       std::fill(m + first, m + cols, uint8_t{0});
-      // Linear in the number of blocks: the order among the chosen does not matter.
-      const auto rank = [&](int32_t i) {
-        return std::isnan(x[i]) ? -std::numeric_limits<T>::infinity() : x[i];
-      };
-      std::vector<int32_t> order(static_cast<size_t>(cols - first));
-      std::iota(order.begin(), order.end(), static_cast<int32_t>(first));
-      const auto end = order.begin() + std::min(k, cols - first);
-      std::nth_element(order.begin(), end, order.end(), [&](int32_t a, int32_t b) {
-        return rank(a) != rank(b) ? rank(a) > rank(b) : a < b;
-      });
-      for (auto i = order.begin(); i != end; ++i) m[*i] = 1;
+      for (const int64_t i : best_first(x, first, cols, k)) m[i] = 1;
     });
   });
 }
