@@ -1,6 +1,7 @@
 // Elementwise functions of one argument and their derivatives; see ops/functors.h. The f32 versions
-// of exp, log, tanh, erf and sigmoid are the polynomials of core/math.h, so loops over them are
-// vectorised and CPU and CUDA agree. `wants_f32`: under Autocast, 16-bit inputs are widened first.
+// of exp, log, tanh, erf, sin, cos and sigmoid are the polynomials of core/math.h, so loops over
+// them are vectorised and CPU and CUDA agree. `wants_f32`: under Autocast, 16-bit inputs are
+// widened first.
 #pragma once
 #include "tenun/ops/functors.h"
 
@@ -127,11 +128,11 @@ struct Sin : OneArgument {
   static constexpr Reads reads = Reads::input;
   template <class T>
   TENUN_HD T operator()(T x) const {
-    return std::sin(x);
+    return math::sin(x);
   }
   template <class T>
   TENUN_HD T grad(T dy, T x) const {
-    return dy * std::cos(x);
+    return dy * math::cos(x);
   }
 };
 struct Cos : OneArgument {
@@ -139,11 +140,11 @@ struct Cos : OneArgument {
   static constexpr Reads reads = Reads::input;
   template <class T>
   TENUN_HD T operator()(T x) const {
-    return std::cos(x);
+    return math::cos(x);
   }
   template <class T>
   TENUN_HD T grad(T dy, T x) const {
-    return -dy * std::sin(x);
+    return -dy * math::sin(x);
   }
 };
 struct Tan : OneArgument {
@@ -206,7 +207,7 @@ struct Gelu : OneArgument {
   template <class T>
   TENUN_HD T grad(T dy, T x) const {
     const T cdf = T(0.5) * (1 + math::erf(x * T(0.70710678118654752)));
-    return dy * (cdf + x * T(0.39894228040143268) * math::exp(T(-0.5) * x * x));
+    return dy * (cdf + x * T(0.39894228040143268) * math::exp_below_zero(T(-0.5) * x * x));
   }
 };
 /// 0.5 x (1 + tanh(u)) = x sigmoid(2 u) with u = sqrt(2/pi) (x + 0.044715 x^3).

@@ -127,6 +127,24 @@ TEST_SUITE("core_math") {
     CHECK(std::isnan(math::erf(kNan)));
   }
 
+  TEST_CASE("sin and cos") {
+    const auto f = [](float x) { return math::sin(x); };
+    const auto g = [](float x) { return math::cos(x); };
+    for (const double most : {4.0, 100.0, 1e6, 1e9}) {
+      CHECK_ULPS(sweep(f, std::sin, -most, most, 500000), 2);
+      CHECK_ULPS(sweep(g, std::cos, -most, most, 500000), 2);
+    }
+    CHECK_ULPS(sweep_bits(f, std::sin, 1e-30f, 1e9f, 1021, true), 2);
+    CHECK_ULPS(sweep_bits(g, std::cos, 1e-30f, 1e9f, 1021, true), 2);
+    CHECK(math::sin(0.0f) == 0.0f);
+    CHECK(math::cos(0.0f) == 1.0f);
+    for (const float x : {kInf, -kInf, kNan}) {
+      CHECK(std::isnan(math::sin(x)));
+      CHECK(std::isnan(math::cos(x)));
+    }
+    CHECK(std::abs(math::sin(3e38f)) <= 1.0f);
+  }
+
   TEST_CASE("sigmoid") {
     const auto f = [](float x) { return math::sigmoid(x); };
     CHECK_ULPS(sweep(f, logistic, -87, 88, 1000000), 4);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <vector>
 
@@ -57,7 +58,21 @@ void topk_blocks_cpu(Tensor& mask, const Tensor& scores, int64_t k, Forced force
       uint8_t* const m = out + r * cols;
       std::fill(m, m + first, uint8_t{1});
       std::fill(m + first, m + cols, uint8_t{0});
-      for (const int64_t i : best_first(x, first, cols, k)) m[i] = 1;
+      // Linear in the number of blocks: the k-th largest score, then whatever is above it, then the
+      // first ones that equal it.
+      const int64_t take = std::min(k, cols - first);
+      if (take <= 0) return;
+      std::vector<T> rank(x + first, x + cols);
+      for (T& v : rank) v = v == v ? v : -std::numeric_limits<T>::infinity();
+      std::vector<T> sorted = rank;
+      std::nth_element(sorted.begin(), sorted.begin() + (take - 1), sorted.end(), std::greater<>());
+      const T least = sorted[static_cast<size_t>(take - 1)];
+      int64_t equal = take;
+      for (const T v : rank) equal -= v > least ? 1 : 0;
+      for (int64_t i = first; i < cols; ++i) {
+        const T v = rank[static_cast<size_t>(i - first)];
+        m[i] = v > least || (v == least && equal-- > 0) ? 1 : 0;
+      }
     });
   });
 }

@@ -177,7 +177,9 @@ struct Forward {
     }
     const ScoreElement *const k = keys(t), *const ahead = keys(next);
     const ValueElement* const ahead_v = values(next);
-    const int32_t* const start = P::kScoreGroup == 4 ? p.k_start + t.begin : nullptr;
+    const auto start = [&](int64_t row) {
+      return P::kScoreGroup == 4 ? p.k_start + t.begin + row : nullptr;
+    };
     int64_t j = 0;
     for (; j + kM <= t.count; j += kM) {
       if (c.lane == 0) {
@@ -185,15 +187,15 @@ struct Forward {
         prefetch(ahead_v + j / P::kGroup * p.v_stride, p.v_stride, (kM + P::kGroup - 1) / P::kGroup,
                  p.depth);
       }
-      strip<kM, Exp, false>(c, k + j * p.k_stride, p.k_stride, start + j, j, kM);
+      strip<kM, Exp, false>(c, k + j * p.k_stride, p.k_stride, start(j), j, kM);
     }
     if constexpr (kM != 4)
       if (j + 4 <= t.count) {
-        strip<4, Exp, false>(c, k + j * p.k_stride, p.k_stride, start + j, j, 4);
+        strip<4, Exp, false>(c, k + j * p.k_stride, p.k_stride, start(j), j, 4);
         j += 4;
       }
     if constexpr (!Exp)
-      if (j < t.count) last_keys(c, k + j * p.k_stride, start + j, j, t.count - j);
+      if (j < t.count) last_keys(c, k + j * p.k_stride, start(j), j, t.count - j);
   }
   // Fewer keys than a strip has: from a copy, so that no row beyond the end is read.
   void last_keys(Column& c, const ScoreElement* k, const int32_t* start, int64_t j, int64_t valid) {

@@ -196,6 +196,9 @@ struct Linear {
   }
 
   static void query(const LinearQuery<T>& a) {
+    if (a.gate != 0)  // the other branch's rows come from afar; phi(q) and the product cover that
+      for (int64_t i = 0; i < a.q.count * a.d; i += 64 / static_cast<int>(sizeof(T)))
+        _mm_prefetch(reinterpret_cast<const char*>(a.o + i), _MM_HINT_T0);
     Panel p;
     open(a, p);
     if (a.gate == 0) {
