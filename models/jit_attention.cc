@@ -188,7 +188,12 @@ void log_sla2_config(const JiT& net, const std::function<void(const std::string&
   int count = 0;
   for (int64_t i = 0; i < net.depth(); ++i) {
     const JiTAttention& a = net.attention(i);
-    if (!a.is_sla2()) continue;
+    if (!a.is_sla2()) {
+      if (a.options.method != "dense")
+        print(fmt::format("blocks.{}.attn: {}, blocks {}x{}, QAT {}", i, a.options.method,
+                          a.options.block_q, a.options.block_k, a.qat ? "on" : "off"));
+      continue;
+    }
     ++count;
     print(
         fmt::format("blocks.{}.attn: {}, sparsity {:.1f} %, top-k {:.3f}, blocks {}x{}, {} "

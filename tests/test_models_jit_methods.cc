@@ -118,6 +118,12 @@ TEST_SUITE("models_jit_methods") {
     CHECK(n.store.find("blocks.3.attn.vsa.gate_c.weight") != nullptr);
     shake(n.store);
     CHECK(image_of(n).all_finite());
+    std::vector<std::string> lines;
+    log_sla2_config(n.jit, [&](const std::string& line) { lines.push_back(line); });
+    CHECK(lines == std::vector<std::string>{"blocks.1.attn: sla, blocks 8x8, QAT off",
+                                            "blocks.2.attn: vsa, blocks 8x8, QAT off",
+                                            "blocks.3.attn: vsa, blocks 8x8, QAT off",
+                                            "0 of 4 attention layers are SLA2"});
   }
 
   TEST_CASE("a window knows the tiles of the image; neighbours in the sequence otherwise") {

@@ -112,9 +112,10 @@ class Sla2Monitor final : public Callback {
   Sla2Monitor(int64_t every, bool sparsity, bool alpha)
       : every_(every), sparsity_(sparsity), alpha_(alpha) {}
   void before_step(RunView& v, int64_t step) override {
-    JiT& net = v.model.net(Weights::raw);
-    for (int64_t i = 0; i < net.depth(); ++i)
-      net.attention(i).measure_error = net.attention(i).qat && (step + 1) % every_ == 0;
+    const bool now = (step + 1) % every_ == 0;
+    for_each_attention(v.model, [&](JiTAttention& a, const std::string& path) {
+      a.measure_error = now && a.qat && path.starts_with("denoiser");
+    });
   }
   void after_step(RunView& v, Json& metrics) override {
     if (v.progress.step % every_ != 0) return;

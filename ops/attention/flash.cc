@@ -7,20 +7,11 @@
 #include "tenun/core/check.h"
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/router.h"
+#include "tenun/ops/attention/select_rows.h"
 #include "tenun/ops/attention/token_rows.h"
 
 namespace tenun::attn {
 namespace {
-
-template <class T>
-T dot(const T* x, const T* y, int64_t d) {
-  T sum[8] = {};
-  int64_t c = 0;
-  for (; c + 8 <= d; c += 8)
-    for (int64_t j = 0; j < 8; ++j) sum[j] += x[c + j] * y[c + j];
-  for (; c < d; ++c) sum[0] += x[c] * y[c];
-  return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
-}
 
 void row_dot_cpu(Tensor& delta, const Tensor& a, const Tensor& b) {
   visit<DType::f32, DType::f64>(delta.dtype(), "row_dot", [&]<class T>() {

@@ -6,13 +6,14 @@
 #include "tenun/autograd/tape.h"
 #include "tenun/core/check.h"
 #include "tenun/ops/attention/attention.h"
+#include "tenun/ops/attention/flash_detail.h"
 #include "tenun/ops/attention/tile.h"
 
 namespace tenun {
 namespace {
 
 // Scales of groups of `block` rows (all channels), or of each channel over all rows (block 0).
-ScaleRange scales(const Tensor& x_, int64_t block) {
+ScaleRange scales(const Tensor& x_, int64_t block, LowBit type) {
   const Tensor x = attn::compute_rows(x_);
   const int64_t n = x.dim(2), d = x.dim(3);
   const int64_t groups = block > 0 ? attn::blocks(n, block) : d;
@@ -27,8 +28,10 @@ ScaleRange scales(const Tensor& x_, int64_t block) {
           double& m = most[static_cast<size_t>(block > 0 ? i / block : c)];
           m = std::max(m, std::abs(static_cast<double>(heads[h].row(i)[c])));
         }
-      for (const double m : most)
-        range = {std::min(range.low, m / 127), std::max(range.high, m / 127)};
+      for (const double m : most) {
+        const double scale = m / attn::largest_value(type);
+        range = {std::min(range.low, scale), std::max(range.high, scale)};
+      }
     }
   });
   return range.low <= range.high ? range : ScaleRange{};
@@ -59,9 +62,11 @@ AttentionQuantError attention_quant_error(const Tensor& q, const Tensor& k, cons
   }
   if (xx > 0 && yy > 0) e.cosine = xy / std::sqrt(xx * yy);
   if (size > 0) e.rel_l1 = distance / size;
-  if (quant.qk == LowBit::int8)
-    e.q = scales(q, spec.block_q), e.k = scales(attn::smoothed(k), spec.block_k);
-  if (quant.pv == LowBit::int8) e.v = scales(v, 0);
+  if (quant.qk != LowBit::none) {
+    e.q = scales(q, spec.block_q, quant.qk);
+    e.k = scales(attn::smoothed(k), spec.block_k, quant.qk);
+  }
+  if (quant.pv != LowBit::none) e.v = scales(v, 0, quant.pv);
   return e;
 }
 
