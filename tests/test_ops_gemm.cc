@@ -75,8 +75,8 @@ struct Threads {
 
 TEST_SUITE("ops_gemm") {
   TEST_CASE("all types, sizes around the tiles, both axis orders of both operands, bias") {
-    const Size sizes[] = {{1, 1, 1, 1},     {1, 5, 3, 2},     {2, 6, 64, 8},   {1, 7, 65, 9},
-                          {3, 13, 130, 33}, {1, 97, 16, 7},   {1, 100, 48, 5}, {1, 4, 200, 1100},
+    const Size sizes[] = {{1, 1, 1, 1},     {1, 5, 3, 2},      {2, 6, 64, 8},   {1, 7, 65, 9},
+                          {3, 13, 130, 33}, {1, 97, 16, 7},    {1, 100, 48, 5}, {1, 4, 200, 1100},
                           {9, 20, 20, 12},  {1, 200, 150, 131}};
     for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16})
       for (const Size& s : sizes)
