@@ -10,7 +10,7 @@ missing_packages() {
   command -v meson >/dev/null || packages+=(meson)
   command -v ninja >/dev/null || packages+=(ninja-build)
   command -v pkg-config >/dev/null || packages+=(pkg-config)
-  for pair in eigen3:libeigen3-dev fmt:libfmt-dev yaml-cpp:libyaml-cpp-dev CLI11:libcli11-dev \
+  for pair in fmt:libfmt-dev yaml-cpp:libyaml-cpp-dev CLI11:libcli11-dev \
     spng:libspng-dev zlib:zlib1g-dev minizip:libminizip-dev libturbojpeg:libturbojpeg0-dev; do
     pkg-config --exists "${pair%%:*}" 2>/dev/null || packages+=("${pair#*:}")
   done
