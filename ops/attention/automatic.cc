@@ -12,14 +12,13 @@ namespace tenun {
 namespace {
 
 // From how many keys on sla2 beats dense attention with this share of exact blocks, forward and
-// backward together, and the share itself: rows in growing order of the share. Above the last one
-// there is nothing to gain.
+// backward together, and the share itself: rows in growing order of the share, measured with
+// `tenun bench attention` (docs/performance.md). Above the last one there is nothing to gain.
 struct BreakEven {
   double topk_ratio;
   int64_t tokens;
 };
-constexpr std::array<BreakEven, 5> kTable{
-    {{0.03, 1024}, {0.05, 1024}, {0.10, 2048}, {0.20, 4096}, {0.50, 16384}}};
+constexpr std::array<BreakEven, 2> kTable{{{0.25, 256}, {0.50, 512}}};
 
 }  // namespace
 
