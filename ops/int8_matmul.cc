@@ -1,18 +1,13 @@
 #include "tenun/ops/int8_matmul.h"
 
-#include "tenun/autograd/function.h"
-#include "tenun/core/check.h"
 #include "tenun/ops/functors.h"
 #include "tenun/ops/gemm.h"
 #include "tenun/ops/map.h"
-#include "tenun/ops/matmul.h"
+#include "tenun/ops/matrix_product.h"
 #include "tenun/ops/quant.h"
-#include "tenun/ops/sum.h"
 
 namespace tenun {
 namespace {
-
-Shape batch_of(const Tensor& x) { return {x.shape().begin(), x.shape().end() - 2}; }
 
 Tensor spread(const Tensor& x, const Shape& batch) {
   Shape s = batch;
@@ -40,24 +35,7 @@ Tensor product(const Tensor& a, const Tensor& b) {
 
 struct Int8MatMul {
   static constexpr const char* name = "int8_matmul";
-  static constexpr Cast cast = Cast::low;
-  Saved a, b;
-  Shape shape_a, shape_b;
-
-  Tensor forward(const Ctx& c, const Tensor& a_, const Tensor& b_) {
-    if (c.recording) {
-      shape_a = a_.shape(), shape_b = b_.shape();
-      if (c.needs[1]) a = a_;
-      if (c.needs[0]) b = b_;
-    }
-    return product(a_, b_);
-  }
-  Grads<2> backward(const Ctx& c, const Tensor& dy) {
-    Grads<2> g;
-    if (c.needs[0]) g[0] = sum_to(matmul(dy, b.get().transpose(-2, -1)), shape_a);
-    if (c.needs[1]) g[1] = sum_to(matmul(a.get().transpose(-2, -1), dy), shape_b);
-    return g;
-  }
+  static Tensor product(const Tensor& a, const Tensor& b) { return tenun::product(a, b); }
 };
 
 }  // namespace
@@ -67,13 +45,10 @@ constinit Kernel<void(Tensor& c, const Tensor& a, const Tensor& b, const Tensor&
     kernel::gemm_int8{"int8_matmul", gemm_int8_cpu};
 
 Var int8_matmul(const Var& a, const Var& b) {
-  check<ShapeError>(a.rank() >= 2 && b.rank() >= 2, "int8_matmul", "needs matrices, got {} x {}",
-                    a.value(), b.value());
-  check<ShapeError>(a.dim(-1) == b.dim(-2), "int8_matmul", "inner sizes differ: {} x {}", a.value(),
-                    b.value());
+  check_product("int8_matmul", a.value(), b.value());
   check(a.dim(-1) <= 1 << 17, "int8_matmul", "K = {} is more than 131072: its sums might overflow",
         a.dim(-1));
-  return apply(Int8MatMul{}, a, b);
+  return apply(MatrixProduct<Int8MatMul>{}, a, b);
 }
 
 }  // namespace tenun

@@ -1,9 +1,7 @@
 #include "tenun/ops/matmul.h"
 
-#include "tenun/autograd/function.h"
-#include "tenun/core/check.h"
 #include "tenun/ops/gemm.h"
-#include "tenun/ops/sum.h"
+#include "tenun/ops/matrix_product.h"
 
 namespace tenun {
 namespace {
@@ -22,8 +20,6 @@ Tensor three_axes(const Tensor& x) {
   for (int i = 0; i + 2 < x.rank(); ++i) batch *= x.dim(i);
   return readable(x.reshape({batch, x.dim(-2), x.dim(-1)}));
 }
-
-Shape batch_of(const Tensor& x) { return {x.shape().begin(), x.shape().end() - 2}; }
 
 Tensor product(const Tensor& a, const Tensor& b, const Tensor& bias = {}) {
   Shape batch = broadcast_shapes(batch_of(a), batch_of(b), "matmul");
@@ -47,24 +43,7 @@ Tensor product(const Tensor& a, const Tensor& b, const Tensor& bias = {}) {
 
 struct MatMul {
   static constexpr const char* name = "matmul";
-  static constexpr Cast cast = Cast::low;
-  Saved a, b;
-  Shape shape_a, shape_b;
-
-  Tensor forward(const Ctx& c, const Tensor& a_, const Tensor& b_) {
-    if (c.recording) {
-      shape_a = a_.shape(), shape_b = b_.shape();
-      if (c.needs[1]) a = a_;
-      if (c.needs[0]) b = b_;
-    }
-    return product(a_, b_);
-  }
-  Grads<2> backward(const Ctx& c, const Tensor& dy) {
-    Grads<2> g;
-    if (c.needs[0]) g[0] = sum_to(product(dy, b.get().transpose(-2, -1)), shape_a);
-    if (c.needs[1]) g[1] = sum_to(product(a.get().transpose(-2, -1), dy), shape_b);
-    return g;
-  }
+  static Tensor product(const Tensor& a, const Tensor& b) { return tenun::product(a, b); }
 };
 
 struct Linear {
@@ -103,17 +82,13 @@ constinit Kernel<void(Tensor& c, const Tensor& a, const Tensor& b, const Tensor&
     kernel::gemm{"matmul", gemm_cpu};
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
-  check<ShapeError>(a.rank() >= 2 && b.rank() >= 2, "matmul", "needs matrices, got {} x {}", a, b);
-  check<ShapeError>(a.dim(-1) == b.dim(-2), "matmul", "inner sizes differ: {} x {}", a, b);
+  check_product("matmul", a, b);
   return product(a, b);
 }
 
 Var matmul(const Var& a, const Var& b) {
-  check<ShapeError>(a.rank() >= 2 && b.rank() >= 2, "matmul", "needs matrices, got {} x {}",
-                    a.value(), b.value());
-  check<ShapeError>(a.dim(-1) == b.dim(-2), "matmul", "inner sizes differ: {} x {}", a.value(),
-                    b.value());
-  return apply(MatMul{}, a, b);
+  check_product("matmul", a.value(), b.value());
+  return apply(MatrixProduct<MatMul>{}, a, b);
 }
 
 Var linear(const Var& x, const Var& weight, const Var& bias) {

@@ -50,20 +50,14 @@ void block_mean_cpu(Tensor& y, const Tensor& x, int64_t block, PoolDivisor divis
 
 void topk_blocks_cpu(Tensor& mask, const Tensor& scores, int64_t k, Forced forced) {
   visit<DType::f32, DType::f64>(scores.dtype(), "top-k blocks", [&]<class T>() {
-    const T* const in = scores.data<T>();
-    uint8_t* const out = mask.mutable_data<uint8_t>();
     const int64_t cols = scores.dim(-1);
-    each_row(scores, forced, [&](int64_t r, int64_t first) {
-      const T* const x = in + r * cols;
-      uint8_t* const m = out + r * cols;
-      std::fill(m, m + first, uint8_t{1});
-      std::fill(m + first, m + cols, uint8_t{0});
+    each_mask_row<T>(mask, scores, forced, [&](const T* x, uint8_t* m, int64_t first) {
       // Linear in the number of blocks: the k-th largest score, then whatever is above it, then the
       // first ones that equal it.
       const int64_t take = std::min(k, cols - first);
       if (take <= 0) return;
       std::vector<T> rank(x + first, x + cols);
-      for (T& v : rank) v = v == v ? v : -std::numeric_limits<T>::infinity();
+      for (T& v : rank) v = ranked(v);
       std::vector<T> sorted = rank;
       std::nth_element(sorted.begin(), sorted.begin() + (take - 1), sorted.end(), std::greater<>());
       const T least = sorted[static_cast<size_t>(take - 1)];

@@ -27,14 +27,8 @@ size_t prefix_length(const std::vector<double>& share, double p, Selector conven
 void mass_blocks_cpu(Tensor& mask, const Tensor& scores, double p, Selector convention,
                      Forced forced) {
   visit<DType::f32, DType::f64>(scores.dtype(), "blocks by mass", [&]<class T>() {
-    const T* const in = scores.data<T>();
-    uint8_t* const out = mask.mutable_data<uint8_t>();
     const int64_t cols = scores.dim(-1);
-    each_row(scores, forced, [&](int64_t r, int64_t first) {
-      const T* const x = in + r * cols;
-      uint8_t* const m = out + r * cols;
-      std::fill(m, m + first, uint8_t{1});
-      std::fill(m + first, m + cols, uint8_t{0});
+    each_mask_row<T>(mask, scores, forced, [&](const T* x, uint8_t* m, int64_t first) {
       const auto order = best_first(x, first, cols, cols);
       if (order.empty()) return;
       const T most = ranked(x[order[0]]);

@@ -24,6 +24,21 @@ void each_row(const Tensor& x, Forced forced, F&& f) {
   });
 }
 
+/// Rows of a mask like the scores: calls f(scores, mask, first free column), where the mask is 1
+/// for what is forced and 0 for the rest.
+template <class T, class F>
+void each_mask_row(Tensor& mask, const Tensor& scores, Forced forced, F&& f) {
+  const T* const in = scores.data<T>();
+  uint8_t* const out = mask.mutable_data<uint8_t>();
+  const int64_t cols = scores.dim(-1);
+  each_row(scores, forced, [&](int64_t r, int64_t first) {
+    uint8_t* const m = out + r * cols;
+    std::fill(m, m + first, uint8_t{1});
+    std::fill(m + first, m + cols, uint8_t{0});
+    f(in + r * cols, m, first);
+  });
+}
+
 /// A score as it is compared: NaN is worse than all.
 template <class T>
 [[nodiscard]] T ranked(T score) {
