@@ -10,6 +10,7 @@
 #include "tenun/core/cpu_features.h"
 #include "tenun/core/io/atomic_file.h"
 #include "tenun/core/parallel.h"
+#include "tenun/ops/simd/isa.h"
 #include "tenun/tools/bench.h"
 
 namespace tenun::tools {
@@ -99,7 +100,8 @@ void Report::keep(const std::string& what, const std::string& method,
   row.set("rss_mib", rss_mib())
       .set("device", common_.device)
       .set("threads", num_threads())
-      .set("isa", cpu_features());
+      .set("isa", std::string(simd::name(simd::active_isa())))
+      .set("cpu", cpu_features());
   row.set("seed", common_.seed < 0 ? 1 : common_.seed).set("bytes_peak", memory_stats().peak);
   for (const auto& [key, value] : more.members()) row.set(key, value);
   lines_ += row.dump() + "\n";

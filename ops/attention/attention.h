@@ -3,7 +3,7 @@
 //   q (B, H, Nq, D), k and v (B, H, Nk, D) -> o (B, H, Nq, D)
 // Block methods cut the tokens into blocks of block_q queries and block_k keys (any N; the last may
 // be short); a selector marks the pairs of blocks that get exact attention, a combiner brings the
-// branches together. Sources: spec pages of each method's file.
+// branches together. Sources: docs/attention_methods.md.
 //
 //   AttentionOutput r = attention(q, k, v, {.method = AttentionMethod::sla2, .topk_ratio = 0.1},
 //                                 {.router_q = wq, .router_k = wk, .alpha = alpha});
@@ -122,7 +122,8 @@ struct AttentionOutput {
                                         const AttentionSpec& spec,
                                         const AttentionParams& params = {});
 
-/// Smallest and largest scale (amax / 127) of an operand's groups; 0 where it is not rounded.
+/// Smallest and largest scale (amax / 127, for fp8 amax / 448) of an operand's groups; 0 where it
+/// is not rounded.
 struct ScaleRange {
   double low = 0, high = 0;
 };

@@ -39,7 +39,7 @@ struct FlashArgs {
   int64_t block_q = 0, block_k = 0;  ///< of weight and quant
   double dropout = 0;                ///< share of probabilities that are dropped
   RandomKey key{};
-  Quant quant{};  ///< the forward rounds as golden/README-attention.md int8_attention states
+  Quant quant{};  ///< what the forward rounds, as docs/attention/7_int8.md states
 };
 struct FlashGrads {
   Tensor dq, dk, dv, dweight;  ///< undefined: not wanted; else contiguous, in the compute type

@@ -1,4 +1,4 @@
-// The attention methods as ops, by the names and with the attributes of golden/README-attention.md;
+// The attention methods as ops, by the names and with the attributes that `tenun ops NAME` lists;
 // attention/attention.h has the one entry point that chooses among them by data, and the fields of
 // AttentionSpec that each of these reads.
 // Shapes: q (B, H, Nq, D), k and v (B, H, Nk, D) of one floating dtype, o like q, lse (B, H, Nq).

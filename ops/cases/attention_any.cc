@@ -144,7 +144,7 @@ void add_attention_any_ops(OpTable& table) {
                  {"phi_on_smoothed_k", "false", "sla2: the feature map sees k minus its mean"},
                  {"prefix", "0", "leading tokens with dense attention"},
                  {"quant.qk", "none", "int8: low-bit q k^T in the forward pass"},
-                 {"quant.pv", "none", "int8: low-bit p v in the forward pass"},
+                 {"quant.pv", "none", "int8 or fp8 (E4M3): low-bit p v in the forward pass"},
                  {"scale", "1/sqrt(D)", "dense, sparse: factor of the scores"},
                  {"selector", "topk", "sparse, sparge, vmoba: topk, top_p, cdf, threshold, random"},
                  {"mass", "0.9", "share that top_p, cdf and threshold collect"},

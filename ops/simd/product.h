@@ -7,7 +7,7 @@
 // (quads along k: signed A, unsigned B, exact 32-bit sums; for signed B add 128 to it and start the
 // sums of row m at -128 sum_k A(m, k)). Below the levels that have the instruction, pairs and quads
 // are multiplied by exact emulation. 16 accumulators (4 x 4) with AVX-512 and 12 (6 x 2) with AVX2
-// keep the multipliers busy: kRows<NV> gives M.
+// keep the multipliers busy: kRows<NV> gives M; packed products (gemm.cc) use 6 x 4 and 6 x 2.
 #pragma once
 #include "tenun/ops/simd/product_kernels.h"
 #include "tenun/ops/simd/vector.h"

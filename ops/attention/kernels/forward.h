@@ -3,8 +3,8 @@
 // Fused: scores are exponentiated in registers relative to the *old* maximum, and stored as P. That
 // is exact unless a lane's maximum grows by more than 8 (P <= 256 after all); then the tile is done
 // again in three phases: scores, maximum, exponential. So is the first tile, and every tile after
-// one whose maximum grew that much, which is what widely spread scores need (the prototypes: 109
-// GFLOP/s with this rule where repeated work left 80). Rounded P always takes three phases, because
+// one whose maximum grew that much, because widely spread scores would
+// repeat tile after tile. Rounded P always takes three phases, because
 // its definition includes the current tile's maximum.
 #pragma once
 #include "tenun/ops/attention/kernels/kernels.h"
