@@ -162,6 +162,43 @@ TEST_SUITE("ops_attention_kernels") {
     }
   }
 
+  TEST_CASE("scores of any scale, 0 and negative ones too, where keys do not fill a group") {
+    const auto in = [](int64_t n, uint64_t i, DType type) {
+      return Var(normal({1, 2, n, 16}, i, DType::bf16).to(type));
+    };
+    for (const double scale : {0.0, -1.0, -0.1, 2.0})
+      for (const int64_t n : {1, 7, 66, 200}) {
+        CAPTURE(scale);
+        CAPTURE(n);
+        const auto dense = [&](DType t) {
+          return sdpa(in(n, 1, t), in(n, 2, t), in(n, 3, t), {.scale = scale}).value();
+        };
+        CHECK(relative_l1(dense(DType::bf16), dense(DType::f64)) <= 0.01);
+        CHECK(relative_l1(dense(DType::f32), dense(DType::f64)) <= 1e-5);
+      }
+    // All-zero queries: every low-bit form gives the mean of v.
+    for (const DType type : {DType::f32, DType::bf16})
+      for (const LowBit pv : {LowBit::none, LowBit::int8, LowBit::fp8}) {
+        CAPTURE(static_cast<int>(pv));
+        const auto mean = [&](DType t) {
+          return int8_attention(Var(Tensor::zeros({1, 2, 7, 16}, t)), in(7, 2, t), in(7, 3, t), {},
+                                8, 8, {LowBit::int8, pv})
+              .value();
+        };
+        CHECK(relative_l1(mean(type), mean(DType::f64)) <= 0.01);
+      }
+  }
+
+  TEST_CASE("the linear branch keeps NaN") {
+    for (const FeatureMap map : {FeatureMap::softmax, FeatureMap::elu, FeatureMap::relu})
+      for (const bool in_q : {true, false}) {
+        Tensor q = normal({1, 1, 8, 16}, 1, DType::f32), k = normal({1, 1, 8, 16}, 2, DType::f32);
+        (in_q ? q : k).mutable_data<float>()[0] = std::nanf("");
+        const auto o = linear_attention(q, k, k, {}, map, 0, 8, 8).value().values<float>();
+        CHECK(std::isnan(o[0]));
+      }
+  }
+
   TEST_CASE("FP8 E4M3: what it can hold") {
     for (const auto& [x, y] :
          std::initializer_list<std::pair<double, double>>{{0, 0},

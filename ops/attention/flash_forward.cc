@@ -11,6 +11,8 @@
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/flash_detail.h"
 #include "tenun/ops/attention/flash_operands.h"
+#include "tenun/ops/functors_unary.h"
+#include "tenun/ops/map.h"
 #include "tenun/ops/simd/isa.h"
 
 namespace tenun::attn {
@@ -168,6 +170,10 @@ void flash_forward_cpu(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k,
   FlashArgs args = args_;
   if (args.lists != nullptr) args.block_q = args.lists->block_q, args.block_k = args.lists->block_k;
   if (q.numel() == 0) return;
+  if (args.scale < 0) {  // the kernels take the largest score for the one with the largest product
+    args.scale = -args.scale;
+    return flash_forward_cpu(o, lse, map(fn::Neg{}, q), k, v, args);
+  }
   const DType type = compute_dtype(q.dtype());
   visit<DType::f32, DType::f64>(type, "attention", [&]<class T>() {
     const Operands<T> in = operands<T>(q, k, v, args);

@@ -130,7 +130,7 @@ struct Forward {
       V most = c.most[v], sum = c.sum[v];
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
-        most = max(most, x[m][v]);
+        if (!Tail || m < valid) most = max(most, x[m][v]);
         if constexpr (Exp) {
           x[m][v] = probability(c, v, x[m][v]);
           sum = sum + x[m][v];
@@ -220,7 +220,8 @@ struct Forward {
         Real* const at = s + j * kPanel + c.lane + v * kLane;
 #pragma GCC unroll 4
         for (int g = 0; g < P::kGroup; ++g) {
-          x[g] = probability(c, v, load(at + g * kPanel));
+          // Keys that fill up a group have no score: a scale of 0 would make NaN of their -inf.
+          x[g] = j + g < count ? probability(c, v, load(at + g * kPanel)) : V{};
           c.sum[v] = c.sum[v] + x[g];
           if constexpr (P::kRound == Round::fp8) x[g] = e4m3(x[g]);
         }

@@ -33,7 +33,7 @@ struct Linear {
     if (feature != Feature::softmax) {
       for (int64_t c = 0; c < wide; c += kL) {
         const V y = some(x + c, d - c), zero = {};
-        V e = max(y, zero);
+        V e = max(zero, y);  // in this order NaN stays
         if (feature == Feature::elu)
           e = e + exp2<5>(min_of(y, zero) * broadcast(kLog2e));  // x + 1, or e^x: e^0 = 1
         store(f + c, e);
@@ -53,7 +53,8 @@ struct Linear {
     const V by = broadcast(1 / sum(sums));
     for (int64_t c = 0; c < wide; c += kL) store(f + c, load(f + c) * by);
   }
-  TENUN_VECTOR static V min_of(V a, V b) { return V{} - max(V{} - a, V{} - b); }
+  // NaN in a stays.
+  TENUN_VECTOR static V min_of(V a, V b) { return V{} - max(V{} - b, V{} - a); }
   TENUN_VECTOR static V some_or_low(const T* x, int64_t left) {
     if (left >= kL) return load(x);
     alignas(64) T y[kL];
@@ -164,7 +165,7 @@ struct Linear {
         total = broadcast(T(1));
         for (int64_t f = 0; f < a.d; ++f) {
           const V q = load(x + f * kPanelLanes);
-          V e = max(q, zero);
+          V e = max(zero, q);
           if (a.feature == Feature::elu) e = e + exp2<5>(min_of(q, zero) * broadcast(kLog2e));
           store(w + f * kPanelLanes, e);
           den = fma(broadcast(z[f]), e, den);
@@ -277,7 +278,7 @@ struct Linear {
     if (feature == Feature::elu) return exp2<5>(min_of(x, zero) * broadcast(kLog2e));
     alignas(64) T y[kL];
     store(y, x);
-    for (T& i : y) i = i > 0 ? T(1) : T(0);
+    for (T& i : y) i = i > 0 ? T(1) : i == i ? T(0) : i;
     return load(y);
   }
   // y[row][d] += x[row][d]
