@@ -40,6 +40,9 @@ struct OpenBlas {
 // codes alone, without their making.
 void bench_gemm(const BenchOptions& o, Report& report) {
   const bool int8 = o.dtype == "int8";
+  check<UsageError>(
+      int8 || o.dtype == "f32" || o.dtype == "f64" || o.dtype == "bf16" || o.dtype == "f16",
+      "--dtype", "takes f32, f64, bf16, f16 and int8, got '{}'", o.dtype);
   const DType dtype = int8 ? DType::f32 : dtype_from_name(o.dtype);
   static const OpenBlas blas;
   if (blas.sgemm == nullptr && dtype == DType::f32 && !int8)
@@ -91,6 +94,8 @@ int bench_command(const Common& common, const BenchOptions& o) {
   static const std::vector<std::string> known = {"attention", "gemm", "ops", "model", "train"};
   check<UsageError>(std::find(known.begin(), known.end(), o.what) != known.end(), "bench",
                     "unknown benchmark '{}'{}", o.what, did_you_mean(o.what, known));
+  check_target(o.svg, "--svg");
+  check<UsageError>(o.json.empty() || o.json != o.svg, "--svg", "and --json name the same file");
   Report report(common, o.json);
   if (o.what == "gemm")
     bench_gemm(o, report);

@@ -106,6 +106,8 @@ class AttentionBench {
         directions_(directions_of(o)),
         dtypes_(words(o.dtype)),
         pv_(low_bit(o.pv)) {
+    for (const double s : o.sparsity)
+      check<UsageError>(s >= 0 && s <= 1, "--sparsity", "is a share in [0, 1], got {}", s);
     for (const std::string& d : dtypes_)
       check<UsageError>(d == "f32" || d == "bf16" || d == "f16" || d == "f64" || d == "int8",
                         "--dtype", "takes f32, bf16, f16, f64 and int8, got '{}'", d);
@@ -136,7 +138,11 @@ class AttentionBench {
           try {
             c.params = fill_params(c.spec, c.q, layer.params, seed);
             rows(c, d, w);
-          } catch (const Error& e) {
+          } catch (const UsageError&) {
+            throw;
+          } catch (const ConfigError&) {
+            throw;
+          } catch (const Error& e) {  // a method that this shape does not suit: the others go on
             logging::warn("{}: {}", what, e.what());
           }
         }
@@ -144,6 +150,7 @@ class AttentionBench {
   }
 
   void conclude() const {
+    check(!curves_.empty(), "bench attention", "nothing could be measured; the warnings say why");
     for (const auto& [curve, p] : curves_) {
       if (p.size() < 2) continue;
       std::string line = fmt::format("{:<28} {:<8} grows as N^{:.2f}", label(curve),

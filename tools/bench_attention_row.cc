@@ -63,7 +63,8 @@ Difference difference(const Tensor& got, const Tensor& want) {
     ab += a[i] * b[i], aa += a[i] * a[i], bb += b[i] * b[i];
     off += std::abs(a[i] - b[i]), size += std::abs(b[i]);
   }
-  return {aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 1, size > 0 ? off / size : 0};
+  // Equal zeros have no angle; NaN anywhere stays NaN.
+  return {aa == 0 && bb == 0 ? 1 : ab / std::sqrt(aa * bb), off == 0 && size == 0 ? 0 : off / size};
 }
 
 // The first head of a learned tensor that has an axis of heads.
@@ -130,7 +131,9 @@ AttentionAccuracy compare(const AttentionCase& c, Passes d, int64_t queries, int
   for (const auto grad : {&Outcome::dq, &Outcome::dk, &Outcome::dv}) {
     if (!dy.defined()) break;
     const Difference g = difference(got.*grad, own.*grad);
-    r.cos_grad = std::min(r.cos_grad, g.cos), r.rel_l1_grad = std::max(r.rel_l1_grad, g.rel_l1);
+    if (std::isnan(r.cos_grad)) break;  // the worst there is
+    if (!(g.cos >= r.cos_grad)) r.cos_grad = g.cos;
+    if (!(g.rel_l1 <= r.rel_l1_grad)) r.rel_l1_grad = g.rel_l1;
   }
   return r;
 }

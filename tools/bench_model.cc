@@ -114,10 +114,12 @@ class ModelBench {
       : o_(o),
         report_(report),
         options_(preset(o)),
-        low_(dtype_from_name(o.dtype)),
+        low_(o.dtype == "bf16"  ? DType::bf16
+             : o.dtype == "f16" ? DType::f16
+                                : DType::f32),
         seed_(static_cast<uint64_t>(common.seed < 0 ? 1 : common.seed)) {
-    check<UsageError>(low_ == DType::f32 || low_ == DType::bf16 || low_ == DType::f16, "--dtype",
-                      "takes f32, bf16 or f16 here");
+    check<UsageError>(o.dtype == "f32" || o.dtype == "bf16" || o.dtype == "f16", "--dtype",
+                      "takes f32, bf16 or f16 here, got '{}'", o.dtype);
   }
 
   void run() {

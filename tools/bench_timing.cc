@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include "tenun/core/allocator.h"
@@ -82,7 +83,18 @@ std::vector<int64_t> batches(const BenchOptions& o, int64_t usual) {
 }
 
 Report::Report(const Common& common, std::string json_path)
-    : common_(common), path_(std::move(json_path)) {}
+    : common_(common), path_(std::move(json_path)) {
+  check_target(path_, "--json");
+}
+
+void check_target(const std::string& path, const char* flag) {
+  namespace fs = std::filesystem;
+  if (path.empty()) return;
+  const fs::path folder = fs::path(path).parent_path();
+  check<UsageError>(folder.empty() || fs::is_directory(folder), flag, "there is no folder {}",
+                    folder.string());
+  check<UsageError>(!fs::is_directory(path), flag, "{} is a folder", path);
+}
 
 void Report::keep(const std::string& what, const std::string& method,
                   const std::vector<int64_t>& shape, const std::string& dtype,

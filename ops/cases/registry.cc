@@ -18,7 +18,8 @@ int64_t Attrs::integer(const std::string& name, std::optional<int64_t> otherwise
   const AttrValue* v = find(name, !otherwise);
   if (v == nullptr) return *otherwise;
   if (const auto* i = std::get_if<int64_t>(v)) return *i;
-  if (const auto* d = std::get_if<double>(v); d != nullptr && *d == std::floor(*d))
+  if (const auto* d = std::get_if<double>(v);
+      d != nullptr && *d == std::floor(*d) && std::abs(*d) < 9e18)
     return static_cast<int64_t>(*d);
   fail("attribute", "'{}' must be an integer", name);
 }
