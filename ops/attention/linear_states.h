@@ -13,6 +13,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "tenun/core/parallel.h"
@@ -101,8 +102,6 @@ struct LinearStates {
         a.state = out + j * state();
         a.first = true;
         panels(j, block_k, nk, [&](int64_t at, int64_t n) {
-          const int64_t next = std::min(kPanel, nk - at - n);
-          k.fetch(bh, at + n, next), v.fetch(bh, at + n, next);
           a.k = k.rows(bh, at, n, kx), a.v = v.rows(bh, at, n, vx);
           run.add_state(a);
           seen(j, a.k, a.v);
@@ -161,6 +160,11 @@ struct LinearStates {
     const T* sums;  // the total, or all sums
     enum class Way { total, subtract, add, made } way;
 
+    // The states that the sum of block i will be made of, where that is worth knowing.
+    [[nodiscard]] std::span<const int32_t> needed(int64_t i) const {
+      if (way != Way::subtract) return {};
+      return {index + start[i], static_cast<size_t>(start[i + 1] - start[i])};
+    }
     // The sum of block i; `room` holds one state.
     const T* of(int64_t i, T* room) const {
       if (way == Way::total) return sums;

@@ -38,7 +38,7 @@ struct Forward {
   ScoreElement* tail;    // the last rows of K, padded to a strip
   Real* factors;         // of dropout
   bool calm[kPanel / kColumn];
-  Ahead ahead[4];
+  Ahead ahead[5];
   int aheads = 0;
   V share[Features::kVecs];  // 1 / denominator of the linear branch
   typename Features::Element* phi;
@@ -185,11 +185,16 @@ struct Forward {
     ahead[0] = Ahead::of(keys(next), p.k_stride, steps, kM);
     ahead[1] = Ahead::of(values(next), p.v_stride, p.depth, (kM + P::kGroup - 1) / P::kGroup);
     aheads = 2;
+    if (p.mix != nullptr && t < p.mix->soon_count) {
+      const int64_t size = state_size<Real>(p.channels);
+      ahead[aheads++] = Ahead::of_block(p.mix->states + p.mix->soon[t] * size,
+                                        size * static_cast<int64_t>(sizeof(Real)), kPanel / kM);
+    }
     if (!last || p.o == nullptr) return;
     constexpr int64_t kPer = P::kScoreGroup == 2 ? 2 : 1;
-    ahead[2] = Ahead::of(static_cast<const Real*>(p.q_next), p.q_stride, p.channels / kPer, kM);
-    ahead[3] = Ahead::of(static_cast<const Real*>(p.o), p.o_stride, p.channels / kPer, kM);
-    aheads = 4;
+    ahead[aheads++] =
+        Ahead::of(static_cast<const Real*>(p.q_next), p.q_stride, p.channels / kPer, kM);
+    ahead[aheads++] = Ahead::of(static_cast<const Real*>(p.o), p.o_stride, p.channels / kPer, kM);
   }
 
   template <bool Exp>
