@@ -55,6 +55,14 @@ Tensor random_blocks(const Tensor& like, int64_t count, RandomKey key, Forced fo
   return topk_blocks(numbers, count, forced);
 }
 
+// Both descend the same order of a row, so the union is the longer of the two.
+Tensor either(Tensor a, const Tensor& b) {
+  uint8_t* const to = a.mutable_data<uint8_t>();
+  const uint8_t* const from = b.data<uint8_t>();
+  for (int64_t i = 0; i < a.numel(); ++i) to[i] |= from[i];
+  return a;
+}
+
 }  // namespace
 
 constinit Kernel<void(Tensor& mask, const Tensor& scores, double p, Selector convention,
@@ -113,9 +121,13 @@ Tensor select_blocks(const char* op, const Tensor& scores, const AttentionSpec& 
     case Selector::top_p:
     case Selector::cdf: return mass_blocks(scores, spec.mass, spec.selector, forced);
     case Selector::random: return random_blocks(scores, count, spec.key, forced);
+    case Selector::topk_top_p:
+      return either(topk_blocks(scores, count, forced),
+                    mass_blocks(scores, spec.mass, Selector::top_p, forced));
     case Selector::threshold: break;
   }
-  fail(op, "takes the selectors topk, top_p, cdf and random, not {}", name(spec.selector));
+  fail(op, "takes the selectors topk, top_p, topk_top_p, cdf and random, not {}",
+       name(spec.selector));
 }
 
 }  // namespace attn

@@ -182,15 +182,17 @@ void describe(Fields& f, AttentionOptions& o) {
         alias("token_order"));
   f.add("dense_prefix", o.dense_prefix,
         "class tokens are always selected as keys and dense as queries");
-  f.add("selector", o.selector,
-        "sparse, sparge, vmoba: a number of blocks, the best by their mass, or any; threshold is "
-        "vmoba's mass",
-        {{"topk", Selector::topk},
-         {"top_p", Selector::top_p},
-         {"cdf", Selector::cdf},
-         {"threshold", Selector::threshold},
-         {"random", Selector::random}});
-  f.add("mass", o.mass, "share that top_p, cdf and threshold collect", at_least(0));
+  f.add(
+      "selector", o.selector,
+      "sparse, sparge, vmoba: a number of blocks, the best by their mass, what either selects, or "
+      "any; threshold is vmoba's mass",
+      {{"topk", Selector::topk},
+       {"top_p", Selector::top_p},
+       {"cdf", Selector::cdf},
+       {"threshold", Selector::threshold},
+       {"random", Selector::random},
+       {"topk_top_p", Selector::topk_top_p}});
+  f.add("mass", o.mass, "share that top_p, topk_top_p, cdf and threshold collect", at_least(0));
   f.add("topk", o.topk, "vsa, vmoba, llsa: key blocks of a row; 0: from topk_ratio", at_least(0));
   f.add("variant", o.variant,
         "sla: linear branch over all keys (main), unselected blocks (complement), or those of them "
