@@ -39,8 +39,9 @@ class JiTAttention {
     Var y;
     Var aux;  ///< router loss, weighted; undefined where there is none
   };
-  /// h (B, N, C); the first `prefix` tokens are in-context ones. `key`: dropout, in training only.
-  [[nodiscard]] Out operator()(const Var& h, int64_t prefix, const RandomKey* key) const;
+  /// h (B, N, C); the first `prefix` tokens are in-context ones. `keys`: dropout of each sample, in
+  /// training only.
+  [[nodiscard]] Out operator()(const Var& h, int64_t prefix, const SampleKeys* keys) const;
 
   AttentionOptions
       options;       ///< mode, topk_ratio, tau, soft_iters, aux_weight may change between steps
@@ -73,7 +74,7 @@ class JiTAttention {
 struct JiTForward {
   int64_t return_layer = -1;  ///< capture the tokens after so many blocks (0: the embedding)
   bool return_last = false;   ///< capture the tokens before the final layer
-  const RandomKey* training = nullptr;  ///< randomness of dropout; set in training only
+  const SampleKeys* training = nullptr;  ///< randomness of each sample; set in training only
 };
 
 struct JiTOutput {

@@ -71,7 +71,9 @@ int crop(const DataCommandOptions& o) {
   for (const auto& e : fs::recursive_directory_iterator(o.input)) {
     if (!e.is_regular_file()) continue;
     try {
-      const Image im = adm_center_crop(read_image(e.path().string()), static_cast<int>(o.size));
+      const Image im =
+          adm_center_crop(read_image(e.path().string(), {.min_size = 2 * static_cast<int>(o.size)}),
+                          static_cast<int>(o.size));
       fs::path to = fs::path(o.output) / fs::relative(e.path(), o.input);
       to.replace_extension(".png");
       fs::create_directories(to.parent_path());
