@@ -120,7 +120,8 @@ class ImagePanels {
         const double share = cells[static_cast<size_t>(y / zoom_ * grid_.side + x / zoom_)];
         const double w = most > 0 ? std::sqrt(std::max(0.0, share / most)) : 0;
         const uint8_t* c = picture_.at(x, y);
-        const double grey = 0.3 * c[0] + 0.59 * c[1] + 0.11 * c[2], cover = 0.55 + 0.45 * w;
+        const double grey = 0.3 * c[0] + 0.59 * c[1] + 0.11 * c[2];
+        const double cover = share > 0 ? 0.55 + 0.45 * w : 0.45;
         Colour mixed{};
         for (size_t k = 0; k < 3; ++k)
           mixed[k] = static_cast<uint8_t>(std::lround(cover * heat(w)[k] + (1 - cover) * grey));
@@ -230,7 +231,7 @@ Drawing draw_attention(const VizOptions& o, const AttentionLayers& all) {
     else
       lines.emplace_back(l.spec.method == AttentionMethod::dense
                              ? "softmax probabilities"
-                             : "probabilities of the exact part; black: keys that it leaves out");
+                             : "probabilities of the exact part; grey: keys that it leaves out");
     if (const auto exact = exact_shares(l); !exact.empty()) {
       lines.back() += "; its weight in the mix by head:";
       for (const double e : exact) lines.back() += fmt::format(" {:.2f}", e);
@@ -248,7 +249,7 @@ Drawing draw_attention(const VizOptions& o, const AttentionLayers& all) {
          panel_sheet(fmt::format("block {}: {}", l.layer, method), lines,
                      grid.side > 0 ? image_panels(maps, grid, all.picture) : line_panels(maps),
                      grid.side > 0 ? heads + 2 : 1,
-                     {heat, "share 0", "largest (roots: 1/4 in the middle)"})});
+                     {heat, "share 0", "the largest (half way: a quarter of it)"})});
     d.text += fmt::format("block {:>2}  {}\n", l.layer, method);
     print_rows(d, maps, grid);
   }
