@@ -114,10 +114,10 @@ Var JiT::image_of(const Var& tokens) const {
 JiTOutput JiT::operator()(const Var& x, const Tensor& t, const Tensor& y,
                           const JiTForward& f) const {
   check<ShapeError>(x.shape() == Shape{x.dim(0), o_.in_channels, o_.input_size, o_.input_size},
-                    "JiT", "x {} should be (B, {}, {}, {})", x.value().describe(), o_.in_channels,
+                    "JiT", "x {} should be (B, {}, {}, {})", x.value(), o_.in_channels,
                     o_.input_size, o_.input_size);
   check<ShapeError>(t.shape() == Shape{x.dim(0)} && y.shape() == Shape{x.dim(0)}, "JiT",
-                    "t {} and y {} should be ({})", t.describe(), y.describe(), x.dim(0));
+                    "t {} and y {} should be ({})", t, y, x.dim(0));
   const int64_t b = x.dim(0), c = o_.hidden_size, len = o_.in_context_len,
                 start = o_.in_context_start;
   const DType dtype = pos_embed_.value().dtype();

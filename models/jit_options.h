@@ -64,7 +64,8 @@ struct AttentionOptions {
   LowBitOptions quant;
 };
 
-/// Other attention settings for some blocks.
+/// Other attention settings for some blocks, start_layer or not: `first` says where they start, and
+/// a start_layer of their own is an error.
 struct AttentionRange {
   std::int64_t first = 0;
   std::int64_t last = -1;  ///< the last block itself is one of them; -1: to the end

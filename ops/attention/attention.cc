@@ -34,8 +34,7 @@ AttentionOutput attention(const Var& q, const Var& k, const Var& v, const Attent
         "method {} has no scale of its own; leave it at 1/sqrt(D)", name(spec.method));
   switch (spec.method) {
     case AttentionMethod::automatic: {
-      check<ShapeError>(k.rank() == 4, "attention", "needs k (B, H, Nk, D), got {}",
-                        k.value().describe());
+      check<ShapeError>(k.rank() == 4, "attention", "needs k (B, H, Nk, D), got {}", k.value());
       AttentionSpec chosen = spec;
       chosen.method = automatic_method(spec.topk_ratio, k.dim(2));
       return attention(q, k, v, chosen, params);

@@ -32,7 +32,7 @@ void check_spec(const Var& q, const Var& k, const Var& v, const AttentionSpec& s
   check(p.alpha.defined(), kOp, "needs the parameter alpha, of shape (H) or (H, T_m)");
   const int64_t h = q.dim(1), tm = attn::blocks(q.dim(2), s.block_q);
   check<ShapeError>(p.alpha.shape() == Shape{h} || p.alpha.shape() == Shape{h, tm}, kOp,
-                    "alpha must be ({}) or ({}, {}), got {}", h, h, tm, p.alpha.value().describe());
+                    "alpha must be ({}) or ({}, {}), got {}", h, h, tm, p.alpha.value());
 }
 
 }  // namespace

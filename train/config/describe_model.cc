@@ -67,6 +67,9 @@ void describe_jit_base(Fields& f, JiTOptions& o) {
       if (range.options.tile != o.attention.tile)
         return Complaint{"attention_layers", "the token order is the same in all blocks",
                          "set attention.tile instead"};
+      if (range.options.start_layer != o.attention.start_layer)
+        return Complaint{"attention_layers", "start_layer has no meaning in a range of blocks",
+                         "`first` is where the range starts; attention.start_layer is for all"};
       if (range.first >= o.depth || range.last >= o.depth ||
           (range.last >= 0 && range.last < range.first))
         return Complaint{"attention_layers",
