@@ -68,6 +68,7 @@ struct Anatomy {
   double total = 0, attention = 0, selection = 0;  // ms; selection: attention without its branches
   double sparsity = 0;                             // mean over the blocks
   std::vector<double> layers;  // forward: from one block's attention to that of the next
+  Json parts = Json::object();  // ms of each kernel; "rest" is what lies between them
 };
 
 // The kernels of attention's backward pass stand outside of the section "attention".
@@ -94,10 +95,12 @@ Anatomy dissect(JiT& net, const F& call) {
     for (const Profile::Entry& e : profile.entries()) {
       if (e.name == "attention") a.attention += e.total_ms;
       if (is_attention_backward(e.name)) a.attention += e.ms;
+      a.parts.set(e.name, e.ms);
       if (e.name == "attention mix forward" || is_branch(e.name) || is_attention_backward(e.name))
         branches += e.ms;
     }
     a.selection = a.attention - branches;
+    a.parts.set("rest", a.total - profile.total_ms());
   }
   for (size_t i = 1; i < at.size(); ++i) a.layers.push_back(ms_between(at[i - 1], at[i]));
   for (int64_t i = 0; i < net.depth(); ++i) net.attention(i).observe = nullptr;
@@ -241,7 +244,8 @@ class ModelBench {
     Json more = Json::object({{"images_per_s", b / r.t.ms * 1e3},
                               {"ms_image", r.t.ms / b},
                               {"ms_layer", r.t.ms / depth},
-                              {"attention_share", r.a.attention / r.a.total}});
+                              {"attention_share", r.a.attention / r.a.total},
+                              {"parts", r.a.parts}});
     const std::string& method = o.attention.method;
     if (method != "dense") {
       more.set("sparsity", r.a.sparsity);
