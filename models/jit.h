@@ -65,6 +65,7 @@ class JiTAttention {
   nn::Linear qkv_, proj_;
   Param q_norm_, q_norm_bias_, k_norm_, k_norm_bias_;  // biases: LayerNorm of pixelgen_sla2
   Param alpha_, router_q_, router_k_, proj_l_;
+  Param q_step_, k_step_;         // learned units of the low-bit forward
   nn::Linear sla_proj_, gate_c_;  // of sla; of vsa
   int64_t layer_;
   mutable double density_ = 1;

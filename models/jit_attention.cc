@@ -13,6 +13,8 @@ namespace tenun {
 namespace {
 
 constexpr double kTheta = 10000;
+// Of learned units: q and k have a root mean square of 1, and 127 units hold four of those.
+constexpr double kFirstStep = 4.0 / 127;
 
 Tensor identity(int64_t n) {
   Tensor t = Tensor::zeros({n, n});
@@ -85,6 +87,11 @@ JiTAttention::JiTAttention(const ParameterScope& p, const JiTOptions& o, int64_t
     alpha_ = s.add("alpha", per, Init::constant(Tensor::full(per, options.alpha_init)));
     router_q_ = (s / "router.q_proj").add("weight", {d, d}, Init::constant(identity(d)));
     router_k_ = (s / "router.k_proj").add("weight", {d, d}, Init::constant(identity(d)));
+    if (options.quant.scales == QuantScales::learned) {
+      const Init first = Init::constant(Tensor::full({heads_}, kFirstStep));
+      q_step_ = s.add("q_step", {heads_}, first);
+      k_step_ = s.add("k_step", {heads_}, first);
+    }
   }
   // Both start as exact attention over the selected blocks alone.
   if (options.method == "sla") sla_proj_ = {p / "sla.proj", d, d, Init::zeros(), Init::zeros()};
@@ -141,6 +148,7 @@ JiTAttention::Out JiTAttention::operator()(const Var& h, int64_t prefix,
   }
   s.aux =
       keys != nullptr && is_sla2() && options.mode == RouterMode::soft && options.aux_weight > 0;
+  params.q_step = q_step_, params.k_step = k_step_;
   if (sla_proj_.weight.defined())
     params.proj_weight = sla_proj_.weight, params.proj_bias = sla_proj_.bias;
   if (gate_c_.weight.defined())

@@ -23,11 +23,14 @@ enum class LinearProjection { none, head, full };  ///< after the linear branch:
 enum class TokenOrder { row, tile_8x8 };           ///< raster order, or 8 x 8 image tiles.
 enum class Sla2Impl { pixelgen, native };          ///< what `use_sla2: true` means.
 
+enum class QuantScales { amax, learned };  ///< units of the integers of q k^T.
+
 /// Straight-through low-bit forward of the sparse branch (QAT).
 struct LowBitOptions {
   LowBit qk = LowBit::none;
   LowBit pv = LowBit::none;
-  bool smooth_k = true;  ///< subtract the mean key first
+  bool smooth_k = true;                    ///< subtract the mean key first
+  QuantScales scales = QuantScales::amax;  ///< learned: sla2 with qk = int8
 };
 
 /// One attention method and its settings. Methods that have no use for a field ignore it.

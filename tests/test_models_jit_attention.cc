@@ -311,6 +311,30 @@ TEST_SUITE("models_jit_attention") {
     }
   }
 
+  TEST_CASE("learned units of the low-bit forward: parameters with gradients, idle without QAT") {
+    JiTOptions o = tiny_native(0.4);
+    o.attention.quant.qk = LowBit::int8;
+    Net plain(o);
+    o.attention.quant.scales = QuantScales::learned;
+    Net n(o);
+    CHECK(n.store.size() == plain.store.size() + 8);  // two in each of four blocks
+    shake(n.store, 0.02);
+    copy_weights(plain.store, n.store);
+    CHECK(distance(image_of(n), image_of(plain)) > 0);
+    CHECK(distance(image_of(n), image_of(plain)) < 0.05);
+    Tape tape;
+    tape.backward(square_mean(n.jit(wave({2, 3, 32, 32}), times(), labels()).image));
+    for (const char* name : {"blocks.2.attn.sla2.q_step", "blocks.2.attn.sla2.k_step"}) {
+      const Parameter* p = n.store.find(name);
+      REQUIRE(p != nullptr);
+      REQUIRE(p->var.grad().defined());
+      CHECK(p->var.grad().values<float>()[0] != 0);
+    }
+    disable_sla2_qat(n.jit);
+    disable_sla2_qat(plain.jit);
+    CHECK(same_bits(image_of(n), image_of(plain)));
+  }
+
   TEST_CASE("dropout acts in training, in the middle half of the blocks") {
     JiTOptions o = tiny();
     o.in_context_len = 0, o.in_context_start = 0;

@@ -94,6 +94,8 @@ TEST_SUITE("train_attention") {
           "      attention: {method: sla2, projection: head}\n",
           "      attention: {method: sla2, router_score: softmax}\n",
           "      attention: {method: sla2, quant: {qk: int8, smooth_k: false}}\n",
+          "      attention: {method: sla2, quant: {scales: learned}}\n",
+          "      attention: {method: sla, quant: {qk: int8, scales: learned}}\n",
           "      attention_layers: [{first: 6}]\n",
           "      attention_layers: [{first: 3, last: 2}]\n",
           "      attention_layers: [{first: 0, tile: 8x8}]\n",

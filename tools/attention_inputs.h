@@ -38,13 +38,15 @@ struct Learned {
   const char* name;
   Var AttentionParams::*at;
 };
-inline constexpr std::array<Learned, 7> kLearned{{{"router_q", &AttentionParams::router_q},
+inline constexpr std::array<Learned, 9> kLearned{{{"router_q", &AttentionParams::router_q},
                                                   {"router_k", &AttentionParams::router_k},
                                                   {"alpha", &AttentionParams::alpha},
                                                   {"proj_l", &AttentionParams::proj_l},
                                                   {"proj_weight", &AttentionParams::proj_weight},
                                                   {"proj_bias", &AttentionParams::proj_bias},
-                                                  {"gate_c", &AttentionParams::gate_c}}};
+                                                  {"gate_c", &AttentionParams::gate_c},
+                                                  {"q_step", &AttentionParams::q_step},
+                                                  {"k_step", &AttentionParams::k_step}}};
 
 /// Standard normal q, k, v.
 [[nodiscard]] AttentionLayer random_layer(int64_t batch, int64_t heads, int64_t n, int64_t d,

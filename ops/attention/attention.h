@@ -102,6 +102,8 @@ struct AttentionParams {
   Var proj_weight{}, proj_bias{};  ///< (D, D) and (D), after SLA's linear branch
   Var gate_c{};                    ///< (B, H, N, D), of VSA's coarse branch; undefined: 1
   Tensor mask{};                   ///< (B, H, T_m, T_n), not 0 = selected: method sparse
+  Var q_step{}, k_step{};  ///< (H), sla2 with quant.qk = int8: learned units of q and of the
+                           ///< smoothed k (LSQ); undefined: the largest value of a block / 127
 };
 
 struct AttentionStats {

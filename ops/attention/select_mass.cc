@@ -3,6 +3,7 @@
 #include "tenun/core/random.h"
 #include "tenun/ops/attention/methods.h"
 #include "tenun/ops/attention/select_rows.h"
+#include "tenun/ops/elementwise.h"
 
 namespace tenun {
 namespace attn {
@@ -53,14 +54,6 @@ Tensor random_blocks(const Tensor& like, int64_t count, RandomKey key, Forced fo
   Tensor numbers(like.shape(), DType::f32);
   fill_uniform(numbers, key);
   return topk_blocks(numbers, count, forced);
-}
-
-// Both descend the same order of a row, so the union is the longer of the two.
-Tensor either(Tensor a, const Tensor& b) {
-  uint8_t* const to = a.mutable_data<uint8_t>();
-  const uint8_t* const from = b.data<uint8_t>();
-  for (int64_t i = 0; i < a.numel(); ++i) to[i] |= from[i];
-  return a;
 }
 
 }  // namespace
@@ -122,8 +115,9 @@ Tensor select_blocks(const char* op, const Tensor& scores, const AttentionSpec& 
     case Selector::cdf: return mass_blocks(scores, spec.mass, spec.selector, forced);
     case Selector::random: return random_blocks(scores, count, spec.key, forced);
     case Selector::topk_top_p:
-      return either(topk_blocks(scores, count, forced),
-                    mass_blocks(scores, spec.mass, Selector::top_p, forced));
+      return maximum(Var(topk_blocks(scores, count, forced)),
+                     Var(mass_blocks(scores, spec.mass, Selector::top_p, forced)))
+          .value();
     case Selector::threshold: break;
   }
   fail(op, "takes the selectors topk, top_p, topk_top_p, cdf and random, not {}",

@@ -142,6 +142,9 @@ void describe(Fields& f, LowBitOptions& o) {
   f.add("qk", o.qk, "queries times keys", kLowBits);
   f.add("pv", o.pv, "probabilities times values", kLowBitValues);
   f.add("smooth_k", o.smooth_k, "subtract the mean key before quantising");
+  f.add("scales", o.scales,
+        "units of the integers of qk: the largest value of a block (amax), or learned (sla2)",
+        {{"amax", QuantScales::amax}, {"learned", QuantScales::learned}});
 }
 
 void describe(Fields& f, AttentionOptions& o) {
@@ -220,6 +223,10 @@ void describe(Fields& f, AttentionOptions& o) {
       return Complaint{"router_score", "sla2 routes by logits", "pixelgen_sla2 softmaxes them"};
     if (o.method == "sla2" && o.projection != LinearProjection::none)
       return Complaint{"projection", "sla2 has no projection", "sla and pixelgen_sla2 have one"};
+    const bool takes_steps = o.method == "sla2" || o.method == "dense" || o.method == "auto";
+    if (o.quant.scales == QuantScales::learned && (o.quant.qk != LowBit::int8 || !takes_steps))
+      return Complaint{"quant", "learned scales are those of sla2 with qk: int8",
+                       "set scales: amax"};
     if (!o.quant.smooth_k && (o.quant.qk != LowBit::none || o.quant.pv != LowBit::none))
       return Complaint{"quant", "low-bit products always subtract the mean key",
                        "leave smooth_k at true"};
