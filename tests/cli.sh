@@ -207,6 +207,10 @@ expect 0 'block 0 of' "$tenun" bench attention --tensors "$work/tiny.safetensors
 # Data and checkpoints.
 expect 0 'image' "$tenun" data batik -o "$work/batik" --num 1 --size 16 --classes kawung,parang
 [ "$(find "$work/batik" -name '*.png' | wc -l)" -eq 2 ] || { echo 'cli: data batik: not 2 files' >&2; failed=1; }
+expect 2 "'batk'.*batik" "$tenun" data batk -o "$work/b2"
+expect 2 '^tenun: --num: is for .data batik.' "$tenun" data crop --in "$work/batik" -o "$work/b2" --num 3
+expect 2 '^tenun: --in: is for ' "$tenun" data batik --in "$work/batik" -o "$work/b2"
+expect 2 '^tenun: -o: .*out is a file' "$tenun" data batik -o "$work/out"
 expect 2 "'kawun'.*kawung" "$tenun" data batik -o "$work/b2" --classes kawun
 expect 2 'config.yaml' "$tenun" sample --ckpt "$work/batik" -o "$work/s"
 expect 2 'sampler' "$tenun" sample --ckpt x -o y --sampler hune -c "$work/ok.yaml"

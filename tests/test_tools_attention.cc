@@ -85,6 +85,8 @@ TEST_SUITE("tools_attention") {
     refused({{"q", q}, {"k", q}}, {{"tile", "3"}}, "tile");
     refused({{"q", q}, {"k", q}, {"picture", q}}, {}, "picture f32[1, 2, 8, 4]");
     refused({{"q", q}, {"k", q}}, {{"spec", "{\"block_q\":\"x\"}"}}, "expected");
+    refused({{"q", q}, {"k", q}}, {{"spec", "{\"mode\":\"topk\"}"}},
+            "wrong.safetensors: block 0: router mode: 'topk'");
     // Plain q and k: sla2 unless told otherwise.
     save_safetensors(file.path, std::vector<NamedTensor>{{"q", q}, {"k", q}});
     CHECK(load_layers(file.path).layers.at(0).spec.method == AttentionMethod::sla2);

@@ -169,7 +169,13 @@ AttentionLayers load_layers(const std::string& path) {
     for (const Learned& p : kLearned)
       if (const Tensor* t = f.find(prefix + p.name)) l.params.*p.at = Var(t->to(DType::f32));
     const auto spec = f.metadata.find(prefix == "in." ? "attrs" : prefix + "spec");
-    if (spec != f.metadata.end()) l.spec = spec_of(Json::parse(spec->second, path), l.spec);
+    if (spec != f.metadata.end()) {
+      try {
+        l.spec = spec_of(Json::parse(spec->second, path), l.spec);
+      } catch (const ValueError& e) {  // a name that is none
+        fail<IoError>(path, "block {}: {}", layer, e.what());
+      }
+    }
     all.layers.push_back(std::move(l));
     return true;
   };

@@ -236,13 +236,14 @@ Drawing draw_attention(const VizOptions& o, const AttentionLayers& all) {
       lines.back() += "; its weight in the mix by head:";
       for (const double e : exact) lines.back() += fmt::format(" {:.2f}", e);
     }
-    lines.emplace_back(
-        "most: the largest share of a key; spread: e^entropy, as many keys as equal shares were");
-    if (grid.side > 0)
+    if (grid.side > 0) {
+      lines.emplace_back(
+          "most: the largest share of a key; spread: e^entropy, the keys that equal shares had");
       lines.push_back(fmt::format(
           "framed: the query{}",
           grid.prefix > 0 ? fmt::format("; class: what the {} in-context tokens get", grid.prefix)
                           : ""));
+    }
     const int heads = static_cast<int>(l.q.dim(1));
     d.images.push_back(
         {fmt::format("block_{:02}_attention.png", l.layer),
