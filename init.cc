@@ -3,11 +3,13 @@
 
 #include "tenun/core/cpu_features.h"
 #include "tenun/cuda/cuda.h"
+#include "tenun/ops/simd/isa.h"
 
 namespace tenun {
 
 void init() {
   require_baseline_cpu();
+  (void)simd::active_isa();  // a bad TENUN_CPU_ISA is an error now, not in the first product
   cuda::init();
 }
 

@@ -114,10 +114,10 @@ Var JiT::image_of(const Var& tokens) const {
 JiTOutput JiT::operator()(const Var& x, const Tensor& t, const Tensor& y,
                           const JiTForward& f) const {
   check<ShapeError>(x.shape() == Shape{x.dim(0), o_.in_channels, o_.input_size, o_.input_size},
-                    "JiT", "x {} should be (B, {}, {}, {})", x.value().describe(), o_.in_channels,
+                    "JiT", "x {} should be (B, {}, {}, {})", x.value(), o_.in_channels,
                     o_.input_size, o_.input_size);
   check<ShapeError>(t.shape() == Shape{x.dim(0)} && y.shape() == Shape{x.dim(0)}, "JiT",
-                    "t {} and y {} should be ({})", t.describe(), y.describe(), x.dim(0));
+                    "t {} and y {} should be ({})", t, y, x.dim(0));
   const int64_t b = x.dim(0), c = o_.hidden_size, len = o_.in_context_len,
                 start = o_.in_context_start;
   const DType dtype = pos_embed_.value().dtype();
@@ -140,17 +140,17 @@ JiTOutput JiT::operator()(const Var& x, const Tensor& t, const Tensor& y,
     }
     const auto m =
         vectors(block.modulation(cond), 6);  // shift, scale, gate of attention, then of the MLP
-    RandomKey attn_key, mlp_key;
+    SampleKeys attn_keys, mlp_keys;
     if (f.training != nullptr) {
-      attn_key = RandomKey::derive(f.training->key, Purpose::dropout, static_cast<uint64_t>(i), 0);
-      mlp_key = RandomKey::derive(f.training->key, Purpose::dropout, static_cast<uint64_t>(i), 1);
+      attn_keys = derive_keys(*f.training, Purpose::dropout, static_cast<uint64_t>(i), 0);
+      mlp_keys = derive_keys(*f.training, Purpose::dropout, static_cast<uint64_t>(i), 1);
     }
     const auto a = block.attn(rms_norm_modulate(h, block.norm1, m[0], m[1], kEps), prefix,
-                              f.training != nullptr ? &attn_key : nullptr);
+                              f.training != nullptr ? &attn_keys : nullptr);
     h = residual_gate(h, m[2], a.y);
     if (a.aux.defined()) out.aux = out.aux.defined() ? out.aux + a.aux : a.aux;
     const Var u = block.mlp(rms_norm_modulate(h, block.norm2, m[3], m[4], kEps),
-                            f.training != nullptr ? &mlp_key : nullptr);
+                            f.training != nullptr ? &mlp_keys : nullptr);
     h = residual_gate(h, m[5], u);
   }
   if (f.return_layer == o_.depth) out.feature = raster(prefix > 0 ? slice(h, 1, prefix) : h);

@@ -39,8 +39,9 @@ class JiTAttention {
     Var y;
     Var aux;  ///< router loss, weighted; undefined where there is none
   };
-  /// h (B, N, C); the first `prefix` tokens are in-context ones. `key`: dropout, in training only.
-  [[nodiscard]] Out operator()(const Var& h, int64_t prefix, const RandomKey* key) const;
+  /// h (B, N, C); the first `prefix` tokens are in-context ones. `keys`: dropout of each sample, in
+  /// training only.
+  [[nodiscard]] Out operator()(const Var& h, int64_t prefix, const SampleKeys* keys) const;
 
   AttentionOptions
       options;       ///< mode, topk_ratio, tau, soft_iters, aux_weight may change between steps
@@ -64,6 +65,7 @@ class JiTAttention {
   nn::Linear qkv_, proj_;
   Param q_norm_, q_norm_bias_, k_norm_, k_norm_bias_;  // biases: LayerNorm of pixelgen_sla2
   Param alpha_, router_q_, router_k_, proj_l_;
+  Param q_step_, k_step_;         // learned units of the low-bit forward
   nn::Linear sla_proj_, gate_c_;  // of sla; of vsa
   int64_t layer_;
   mutable double density_ = 1;
@@ -73,7 +75,7 @@ class JiTAttention {
 struct JiTForward {
   int64_t return_layer = -1;  ///< capture the tokens after so many blocks (0: the embedding)
   bool return_last = false;   ///< capture the tokens before the final layer
-  const RandomKey* training = nullptr;  ///< randomness of dropout; set in training only
+  const SampleKeys* training = nullptr;  ///< randomness of each sample; set in training only
 };
 
 struct JiTOutput {

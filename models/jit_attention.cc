@@ -13,6 +13,8 @@ namespace tenun {
 namespace {
 
 constexpr double kTheta = 10000;
+// Of learned units: q and k have a root mean square of 1, and 127 units hold four of those.
+constexpr double kFirstStep = 4.0 / 127;
 
 Tensor identity(int64_t n) {
   Tensor t = Tensor::zeros({n, n});
@@ -23,6 +25,23 @@ Tensor identity(int64_t n) {
    }())
       .fill_(1);
   return t;
+}
+
+// Dropout of the probabilities counts their elements over the batch: so that a sample's mask is its
+// own, every sample is a call of its own.
+AttentionOutput dropped_attention(const Var& q, const Var& k, const Var& v, AttentionSpec s,
+                                  const AttentionParams& params, const SampleKeys& keys) {
+  check<ShapeError>(q.dim(0) == std::ssize(keys), "attention",
+                    "dropout needs a key for each sample of q {}, got {}", q.value(), keys.size());
+  std::vector<Var> parts;
+  AttentionOutput a;
+  for (int64_t i = 0; i < q.dim(0); ++i) {
+    s.key = keys[static_cast<size_t>(i)];
+    a = attention(slice(q, 0, i, i + 1), slice(k, 0, i, i + 1), slice(v, 0, i, i + 1), s, params);
+    parts.push_back(a.o);
+  }
+  a.o = concat(parts, 0);
+  return a;
 }
 
 }  // namespace
@@ -68,6 +87,11 @@ JiTAttention::JiTAttention(const ParameterScope& p, const JiTOptions& o, int64_t
     alpha_ = s.add("alpha", per, Init::constant(Tensor::full(per, options.alpha_init)));
     router_q_ = (s / "router.q_proj").add("weight", {d, d}, Init::constant(identity(d)));
     router_k_ = (s / "router.k_proj").add("weight", {d, d}, Init::constant(identity(d)));
+    if (options.quant.scales == QuantScales::learned) {
+      const Init first = Init::constant(Tensor::full({heads_}, kFirstStep));
+      q_step_ = s.add("q_step", {heads_}, first);
+      k_step_ = s.add("k_step", {heads_}, first);
+    }
   }
   // Both start as exact attention over the selected blocks alone.
   if (options.method == "sla") sla_proj_ = {p / "sla.proj", d, d, Init::zeros(), Init::zeros()};
@@ -104,7 +128,7 @@ AttentionSpec JiTAttention::spec(int64_t prefix) const {
 }
 
 JiTAttention::Out JiTAttention::operator()(const Var& h, int64_t prefix,
-                                           const RandomKey* key) const {
+                                           const SampleKeys* keys) const {
   const int64_t b = h.dim(0), n = h.dim(1), c = h.dim(2), d = c / heads_;
   const Var packed = qkv_(h);  // [B,N,3C]
   Var q, k, v;                 // [B,H,N,D]
@@ -122,11 +146,9 @@ JiTAttention::Out JiTAttention::operator()(const Var& h, int64_t prefix,
                      {.heads = heads_, .rope = {grid_, prefix, kTheta, tile_}, .eps = 1e-6});
     q = parts.q, k = parts.k, v = parts.v;
   }
-  if (key != nullptr && attn_drop_ > 0) {
-    s.dropout = attn_drop_;
-    s.key = RandomKey::derive(key->key, Purpose::dropout, 2);
-  }
-  s.aux = key != nullptr && is_sla2() && options.mode == RouterMode::soft && options.aux_weight > 0;
+  s.aux =
+      keys != nullptr && is_sla2() && options.mode == RouterMode::soft && options.aux_weight > 0;
+  params.q_step = q_step_, params.k_step = k_step_;
   if (sla_proj_.weight.defined())
     params.proj_weight = sla_proj_.weight, params.proj_bias = sla_proj_.bias;
   if (gate_c_.weight.defined())
@@ -135,12 +157,16 @@ JiTAttention::Out JiTAttention::operator()(const Var& h, int64_t prefix,
     error_.reset();
     if (s.quant.any()) error_ = attention_quant_error(q.value(), k.value(), v.value(), s, params);
   }
-  AttentionOutput a = attention(q, k, v, s, params);
+  const bool drops = keys != nullptr && attn_drop_ > 0;
+  if (drops) s.dropout = attn_drop_;
+  AttentionOutput a =
+      drops ? dropped_attention(q, k, v, s, params, derive_keys(*keys, Purpose::dropout, 2))
+            : attention(q, k, v, s, params);
   density_ = a.stats.density;
   if (observe) observe({q, k, v, s, params, a});
   Var y = proj_(reshape(permute(a.o, {0, 2, 1, 3}), {b, n, c}));
-  if (key != nullptr && proj_drop_ > 0)
-    y = dropout(y, proj_drop_, RandomKey::derive(key->key, Purpose::dropout, 3));
+  if (keys != nullptr && proj_drop_ > 0)
+    y = dropout(y, proj_drop_, derive_keys(*keys, Purpose::dropout, 3));
   Out out{y, {}};
   if (a.aux_loss.defined()) out.aux = a.aux_loss * options.aux_weight;
   return out;

@@ -33,6 +33,10 @@ AttentionOptions JiTOptions::attention_of(std::int64_t layer) const {
   }
   if (layer < a.start_layer) a.method = "dense";
   for (const AttentionRange& range : attention_layers) {
+    check(range.options.start_layer == 0 || range.options.start_layer == attention.start_layer,
+          "attention_layers",
+          "start_layer {} has no meaning in a range of blocks; `first` is where the range starts",
+          range.options.start_layer);
     if (!range.covers(layer)) continue;
     const TokenOrder tile = a.tile;
     a = range.options;

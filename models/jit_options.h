@@ -23,11 +23,14 @@ enum class LinearProjection { none, head, full };  ///< after the linear branch:
 enum class TokenOrder { row, tile_8x8 };           ///< raster order, or 8 x 8 image tiles.
 enum class Sla2Impl { pixelgen, native };          ///< what `use_sla2: true` means.
 
+enum class QuantScales { amax, learned };  ///< units of the integers of q k^T.
+
 /// Straight-through low-bit forward of the sparse branch (QAT).
 struct LowBitOptions {
   LowBit qk = LowBit::none;
   LowBit pv = LowBit::none;
-  bool smooth_k = true;  ///< subtract the mean key first
+  bool smooth_k = true;                    ///< subtract the mean key first
+  QuantScales scales = QuantScales::amax;  ///< learned: sla2 with qk = int8
 };
 
 /// One attention method and its settings. Methods that have no use for a field ignore it.
@@ -64,7 +67,8 @@ struct AttentionOptions {
   LowBitOptions quant;
 };
 
-/// Other attention settings for some blocks.
+/// Other attention settings for some blocks, start_layer or not: `first` says where they start, and
+/// a start_layer of their own is an error.
 struct AttentionRange {
   std::int64_t first = 0;
   std::int64_t last = -1;  ///< the last block itself is one of them; -1: to the end

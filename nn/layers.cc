@@ -36,9 +36,9 @@ SwiGLU::SwiGLU(const ParameterScope& p, int64_t width, double ratio, double drop
       w3(p / "w3", hidden(width, ratio), width, Init::xavier(hidden(width, ratio), width),
          Init::zeros()),
       drop(drop_prob) {}
-Var SwiGLU::operator()(const Var& x, const RandomKey* key) const {
+Var SwiGLU::operator()(const Var& x, const SampleKeys* keys) const {
   Var u = swiglu(w12(x));
-  if (key != nullptr && drop > 0) u = dropout(u, drop, *key);
+  if (keys != nullptr && drop > 0) u = dropout(u, drop, *keys);
   return w3(u);
 }
 

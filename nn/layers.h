@@ -5,6 +5,7 @@
 //   Var y = fc(x);
 #pragma once
 #include "tenun/nn/parameters.h"
+#include "tenun/ops/dropout.h"
 
 namespace tenun::nn {
 
@@ -55,8 +56,8 @@ struct SwiGLU {
   double drop = 0;
   SwiGLU() = default;
   SwiGLU(const ParameterScope& p, int64_t width, double ratio, double drop_prob);
-  /// `key`: randomness of the dropout; used in training only.
-  [[nodiscard]] Var operator()(const Var& x, const RandomKey* key = nullptr) const;
+  /// `keys`: randomness of the dropout, a key for each sample; used in training only.
+  [[nodiscard]] Var operator()(const Var& x, const SampleKeys* keys = nullptr) const;
   [[nodiscard]] static int64_t hidden(int64_t width, double ratio) {
     return static_cast<int64_t>(
         static_cast<double>(static_cast<int64_t>(static_cast<double>(width) * ratio)) * 2 / 3);

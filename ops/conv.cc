@@ -16,7 +16,7 @@ struct Conv2d {
 
   Tensor forward(const Ctx& c, const Tensor& x_, const Tensor& w_, const Tensor& b_) {
     check<DTypeError>(w_.dtype() == x_.dtype() && (!b_.defined() || b_.dtype() == x_.dtype()), name,
-                      "operands of different types: x {}, weight {}", x_.describe(), w_.describe());
+                      "operands of different types: x {}, weight {}", x_, w_);
     if (c.recording) {
       if (c.needs[1]) x = x_;
       if (c.needs[0]) w = w_;
@@ -65,7 +65,7 @@ constinit Kernel<void(Tensor& dw, const Tensor& dy, const Tensor& x, const ConvS
     kernel::conv2d_dw{"conv2d_dw", conv2d_dw_cpu};
 
 Pair window_counts(const Shape& x, const Windows& w, const char* op) {
-  check<ShapeError>(x.size() == 4, op, "x must be (B, C, H, W), got {}", x.str());
+  check<ShapeError>(x.size() == 4, op, "x must be (B, C, H, W), got {}", x);
   check_axis(x[2], w.kernel.h, w.stride.h, w.padding.h, w.dilation.h, op);
   check_axis(x[3], w.kernel.w, w.stride.w, w.padding.w, w.dilation.w, op);
   const auto room = [](int64_t n, int64_t k, int64_t p, int64_t d) {
@@ -76,7 +76,7 @@ Pair window_counts(const Shape& x, const Windows& w, const char* op) {
   check<ShapeError>(h >= 0 && v >= 0, op,
                     "the output would be empty: a {} x {} window (dilation {} x {}) does not fit "
                     "into {} with padding {} x {}",
-                    w.kernel.h, w.kernel.w, w.dilation.h, w.dilation.w, x.str(), w.padding.h,
+                    w.kernel.h, w.kernel.w, w.dilation.h, w.dilation.w, x, w.padding.h,
                     w.padding.w);
   return {h / w.stride.h + 1, v / w.stride.w + 1};
 }
@@ -85,17 +85,16 @@ Var conv2d(const Var& x, const Var& weight, const Var& bias, const Conv2dOptions
   constexpr const char* op = "conv2d";
   check<ShapeError>(x.rank() == 4 && weight.rank() == 4, op,
                     "needs x (B, C, H, W) and weight (O, C / groups, kh, kw), got {} and {}",
-                    x.value().describe(), weight.value().describe());
+                    x.value(), weight.value());
   check(o.groups >= 1, op, "groups must be at least 1, got {}", o.groups);
   check<ShapeError>(x.dim(1) % o.groups == 0 && weight.dim(0) % o.groups == 0, op,
                     "groups = {} must divide the {} input and the {} output channels", o.groups,
                     x.dim(1), weight.dim(0));
   check<ShapeError>(weight.dim(1) == x.dim(1) / o.groups, op,
                     "weight {} expects {} channels in each of {} groups, x {} has {}",
-                    weight.value().describe(), weight.dim(1), o.groups, x.value().describe(),
-                    x.dim(1) / o.groups);
+                    weight.value(), weight.dim(1), o.groups, x.value(), x.dim(1) / o.groups);
   check<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.dim(0)}, op,
-                    "bias {} for weight {}", bias.value().describe(), weight.value().describe());
+                    "bias {} for weight {}", bias.value(), weight.value());
   const Windows w{{weight.dim(2), weight.dim(3)}, o.stride, o.padding, o.dilation};
   Conv2d f;
   f.s = {x.dim(0),

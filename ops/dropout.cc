@@ -69,11 +69,19 @@ void dropout_cpu(Tensor& y, const Tensor& x, double drop, RandomKey key) {
 struct Dropout {
   static constexpr const char* name = "dropout";
   double drop = 0;
-  RandomKey key;
+  SampleKeys keys;  // one for all, or one for each index of the first axis
 
-  [[nodiscard]] Tensor run(const Tensor& x) const {
+  [[nodiscard]] Tensor run(const Tensor& x_) const {
+    const Tensor x = x_.contiguous();
     Tensor y(x.shape(), x.dtype(), x.device());
-    kernel::dropout(x.device(), y, x.contiguous(), drop, key);
+    if (keys.size() == 1) {  // of one sample, the elements are counted as of the whole
+      kernel::dropout(x.device(), y, x, drop, keys[0]);
+      return y;
+    }
+    for (size_t i = 0; i < keys.size(); ++i) {
+      Tensor part = y.select(0, static_cast<int64_t>(i));
+      kernel::dropout(x.device(), part, x.select(0, static_cast<int64_t>(i)), drop, keys[i]);
+    }
     return y;
   }
   Tensor forward(const Ctx&, const Tensor& x) { return run(x); }
@@ -85,12 +93,28 @@ struct Dropout {
 constinit Kernel<void(Tensor&, const Tensor&, double, RandomKey)> kernel::dropout{"dropout",
                                                                                   dropout_cpu};
 
+SampleKeys derive_keys(const SampleKeys& keys, Purpose purpose, uint64_t a, uint64_t b) {
+  SampleKeys derived;
+  for (const RandomKey& k : keys) derived.push_back(RandomKey::derive(k.key, purpose, a, b));
+  return derived;
+}
+
 Var dropout(const Var& x, double drop, RandomKey key) {
   check(drop >= 0 && drop < 1, "dropout", "the drop probability must be in [0, 1), got {}", drop);
   check<DTypeError>(is_floating(x.dtype()), "dropout", "does not take {}; cast it to f32 first",
                     x.value());
   if (drop == 0) return x;
-  return apply(Dropout{drop, key}, x);
+  return apply(Dropout{drop, {key}}, x);
+}
+
+Var dropout(const Var& x, double drop, const SampleKeys& keys) {
+  check(drop >= 0 && drop < 1, "dropout", "the drop probability must be in [0, 1), got {}", drop);
+  check<DTypeError>(is_floating(x.dtype()), "dropout", "does not take {}; cast it to f32 first",
+                    x.value());
+  check<ShapeError>(x.rank() >= 1 && x.dim(0) == std::ssize(keys), "dropout",
+                    "needs a key for each sample of x {}, got {}", x.value(), keys.size());
+  if (drop == 0) return x;
+  return apply(Dropout{drop, keys}, x);
 }
 
 }  // namespace tenun

@@ -154,11 +154,9 @@ struct Cosine {
 };
 
 void check_pair(const char* op, const Var& a, const Var& b) {
-  check<ShapeError>(a.shape() == b.shape(), op, "shapes differ: {} and {}", a.value().describe(),
-                    b.value().describe());
+  check<ShapeError>(a.shape() == b.shape(), op, "shapes differ: {} and {}", a.value(), b.value());
   check<DTypeError>(is_floating(a.dtype()) && is_floating(b.dtype()), op,
-                    "needs floating types, got {} and {}", a.value().describe(),
-                    b.value().describe());
+                    "needs floating types, got {} and {}", a.value(), b.value());
 }
 
 }  // namespace

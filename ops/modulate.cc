@@ -128,14 +128,13 @@ struct LayerScale {
 };
 
 void check_tokens(const char* op, const Var& x) {
-  check<DTypeError>(is_floating(x.dtype()), op, "needs a floating type, got {}",
-                    x.value().describe());
-  check<ShapeError>(x.rank() == 3, op, "x must be [B, N, C], got {}", x.value().describe());
+  check<DTypeError>(is_floating(x.dtype()), op, "needs a floating type, got {}", x.value());
+  check<ShapeError>(x.rank() == 3, op, "x must be [B, N, C], got {}", x.value());
 }
 void check_vector(const char* op, const char* what, const Var& v, const Var& x) {
   const Shape want{x.dim(0), x.dim(2)};
-  check<ShapeError>(v.shape() == want, op, "{} {} for x {}: expected {}", what,
-                    v.value().describe(), x.value().describe(), want.str());
+  check<ShapeError>(v.shape() == want, op, "{} {} for x {}: expected {}", what, v.value(),
+                    x.value(), want);
 }
 
 }  // namespace
@@ -154,8 +153,7 @@ Var rms_norm_modulate(const Var& x, const Var& weight, const Var& shift, const V
   check_vector(op, "shift", shift, x);
   check_vector(op, "scale", scale, x);
   check<ShapeError>(!weight.defined() || weight.shape() == Shape{x.dim(2)}, op,
-                    "weight {} for x {}: expected [{}]", weight.value().describe(),
-                    x.value().describe(), x.dim(2));
+                    "weight {} for x {}: expected [{}]", weight.value(), x.value(), x.dim(2));
   const DType low = Autocast::dtype();
   const DType out = low != DType::f32 && x.dtype() != DType::f64 ? low : x.dtype();
   return apply(RmsNormModulate{.eps = eps, .out = out}, x, weight, shift, scale);
@@ -164,15 +162,15 @@ Var rms_norm_modulate(const Var& x, const Var& weight, const Var& shift, const V
 Var residual_gate(const Var& h, const Var& gate, const Var& y) {
   check_tokens("residual_gate", y);
   check<ShapeError>(h.shape() == y.shape(), "residual_gate", "h {} and y {} differ in shape",
-                    h.value().describe(), y.value().describe());
+                    h.value(), y.value());
   check_vector("residual_gate", "gate", gate, y);
   return apply(ResidualGate{}, h, gate, y);
 }
 
 Var layer_scale(const Var& x, const Var& gamma) {
   check<ShapeError>(x.rank() >= 1 && gamma.shape() == Shape{x.dim(-1)}, "layer_scale",
-                    "gamma {} for x {}: expected one number for each channel",
-                    gamma.value().describe(), x.value().describe());
+                    "gamma {} for x {}: expected one number for each channel", gamma.value(),
+                    x.value());
   return apply(LayerScale{}, x, gamma);
 }
 

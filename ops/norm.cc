@@ -105,12 +105,11 @@ struct BatchNormEval {
 };
 
 void check_float(const char* op, const Var& x) {
-  check<DTypeError>(is_floating(x.dtype()), op, "needs a floating type, got {}",
-                    x.value().describe());
+  check<DTypeError>(is_floating(x.dtype()), op, "needs a floating type, got {}", x.value());
 }
 void check_table(const char* op, const char* what, const Var& t, int64_t c, const Var& x) {
   check<ShapeError>(!t.defined() || t.shape() == Shape{c}, op, "{} {} for x {}: expected [{}]",
-                    what, t.value().describe(), x.value().describe(), c);
+                    what, t.value(), x.value(), c);
 }
 
 }  // namespace
@@ -134,7 +133,7 @@ Var batch_norm_eval(const Var& x, const Var& weight, const Var& bias, const Var&
                     const Var& running_var, double eps) {
   const char* const op = "batch_norm_eval";
   check_float(op, x);
-  check<ShapeError>(x.rank() >= 2, op, "x must be [N, C, ...], got {}", x.value().describe());
+  check<ShapeError>(x.rank() >= 2, op, "x must be [N, C, ...], got {}", x.value());
   const std::pair<const char*, const Var*> tables[] = {{"weight", &weight},
                                                        {"bias", &bias},
                                                        {"running_mean", &running_mean},

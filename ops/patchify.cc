@@ -45,10 +45,9 @@ struct Unpatchify {
 }  // namespace
 
 Var patchify(const Var& x, int64_t patch, PatchOrder order) {
-  check<ShapeError>(x.rank() == 4 && patch >= 1 && x.dim(2) % patch == 0 && x.dim(3) % patch == 0,
-                    "patchify",
-                    "x {} must be [B, C, H, W] with H and W divisible by the patch size {}",
-                    x.value().describe(), patch);
+  check<ShapeError>(
+      x.rank() == 4 && patch >= 1 && x.dim(2) % patch == 0 && x.dim(3) % patch == 0, "patchify",
+      "x {} must be [B, C, H, W] with H and W divisible by the patch size {}", x.value(), patch);
   return apply(Patchify{{x.dim(0), x.dim(1), x.dim(2) / patch, x.dim(3) / patch, patch, order}}, x);
 }
 
@@ -57,7 +56,7 @@ Var unpatchify(const Var& tokens, int64_t patch, int64_t channels) {
   check<ShapeError>(tokens.rank() == 3 && patch >= 1 && channels >= 1 &&
                         tokens.dim(2) == patch * patch * channels,
                     op, "tokens {} must be [B, T, {} * {} * {}] for patch {} and {} channels",
-                    tokens.value().describe(), patch, patch, channels, patch, channels);
+                    tokens.value(), patch, patch, channels, patch, channels);
   const auto side = static_cast<int64_t>(std::llround(std::sqrt(tokens.dim(1))));
   check<ShapeError>(side * side == tokens.dim(1), op, "{} tokens are no square grid",
                     tokens.dim(1));

@@ -143,7 +143,7 @@ Var max_pool2d(const Var& x, const PoolOptions& o) {
   Pair counts = 0;
   const Windows w = windows_of(x, o, counts, "max_pool2d");
   check<ShapeError>(x.dim(2) * x.dim(3) <= std::numeric_limits<int32_t>::max(), "max_pool2d",
-                    "x {} has planes of more than 2^31 pixels", x.value().describe());
+                    "x {} has planes of more than 2^31 pixels", x.value());
   return apply(MaxPool2d{w, counts}, x);
 }
 

@@ -184,20 +184,18 @@ constinit Kernel<void(Tensor& dqkv, Tensor& dweights, const Tensor& dq, const Te
 Qkv qk_norm_rope(const Var& qkv, const Var& q_weight, const Var& k_weight,
                  const QkNormRopeOptions& o) {
   const char* const op = "qk_norm_rope";
-  check<DTypeError>(is_floating(qkv.dtype()), op, "needs a floating type, got {}",
-                    qkv.value().describe());
+  check<DTypeError>(is_floating(qkv.dtype()), op, "needs a floating type, got {}", qkv.value());
   check_rope(op, o.rope);
   check<ShapeError>(qkv.rank() == 3 && o.heads >= 1 && qkv.dim(2) % (12 * o.heads) == 0 &&
                         qkv.dim(1) == o.rope.tokens(),
                     op,
                     "qkv {} must be [B, {}, 3 C]: {} prefix tokens and a grid of {} x {}, C "
                     "divisible by 4 x {} heads",
-                    qkv.value().describe(), o.rope.tokens(), o.rope.prefix, o.rope.grid,
-                    o.rope.grid, o.heads);
+                    qkv.value(), o.rope.tokens(), o.rope.prefix, o.rope.grid, o.rope.grid, o.heads);
   const Shape table{qkv.dim(2) / (3 * o.heads)};
   check<ShapeError>(q_weight.shape() == table && k_weight.shape() == table, op,
-                    "weights {} and {} for heads of {} channels", q_weight.value().describe(),
-                    k_weight.value().describe(), table[0]);
+                    "weights {} and {} for heads of {} channels", q_weight.value(),
+                    k_weight.value(), table[0]);
   auto out = apply(QkNormRope{.options = o}, qkv, q_weight, k_weight);
   return {out[0], out[1], out[2]};
 }

@@ -252,7 +252,7 @@ Shape scale_shape(const Shape& x, const QuantOptions& o) {
                     : o.granularity == Granularity::token ? 1
                                                           : 2;
   check<ShapeError>(r >= least, "quantize_int8", "this granularity needs rank {} or more, got {}",
-                    least, x.str());
+                    least, x);
   check(o.granularity != Granularity::block || o.block >= 1, "quantize_int8",
         "granularity block needs block >= 1, got {}", o.block);
   switch (o.granularity) {
@@ -288,7 +288,7 @@ Var fake_quant_int8(const Var& x, const QuantOptions& o) {
 Var fake_quant_int8(const Var& x, const Var& scale, const QuantOptions& o, ScaleGradient gradient) {
   const Shape want = scale_shape(x.shape(), o);
   check<ShapeError>(scale.shape() == want, "fake_quant_int8", "scale {} for x {}; expected {}",
-                    scale.value().describe(), x.value().describe(), want.str());
+                    scale.value(), x.value(), want);
   check<DTypeError>(is_floating(scale.dtype()), "fake_quant_int8",
                     "the scale must be floating, got {}", name(scale.dtype()));
   return apply(FakeQuantLearned{o, gradient}, x, scale);

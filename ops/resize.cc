@@ -98,8 +98,8 @@ AxisTable resize_table(int64_t in, int64_t out, const ResizeOptions& o,
 
 Var resize(const Var& x, Pair size, const ResizeOptions& o) {
   constexpr const char* op = "resize";
-  check<ShapeError>(x.rank() == 4, op, "x must be (B, C, H, W), got {}", x.value().describe());
-  check<ShapeError>(x.dim(2) >= 1 && x.dim(3) >= 1, op, "x {} has no pixels", x.value().describe());
+  check<ShapeError>(x.rank() == 4, op, "x must be (B, C, H, W), got {}", x.value());
+  check<ShapeError>(x.dim(2) >= 1 && x.dim(3) >= 1, op, "x {} has no pixels", x.value());
   check(size.h >= 1 && size.w >= 1, op, "the size must be at least 1 x 1, got {} x {}", size.h,
         size.w);
   check(!o.antialias || o.mode != ResizeMode::nearest, op,

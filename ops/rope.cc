@@ -103,13 +103,12 @@ void check_rope(const char* op, const RopeOptions& o) {
 
 Var rope_2d(const Var& x, const RopeOptions& o) {
   const char* const op = "rope_2d";
-  check<DTypeError>(is_floating(x.dtype()), op, "needs a floating type, got {}",
-                    x.value().describe());
+  check<DTypeError>(is_floating(x.dtype()), op, "needs a floating type, got {}", x.value());
   check_rope(op, o);
   check<ShapeError>(x.rank() == 4 && x.dim(2) == o.tokens() && x.dim(3) % 4 == 0, op,
                     "x {} must be [B, H, {}, D]: {} prefix tokens and a grid of {} x {}, D "
                     "divisible by 4",
-                    x.value().describe(), o.tokens(), o.prefix, o.grid, o.grid);
+                    x.value(), o.tokens(), o.prefix, o.grid, o.grid);
   return apply(Rope{.options = o}, x);
 }
 

@@ -66,8 +66,7 @@ Tensor sincos_pos_embed(int64_t dim, int64_t grid, DType dtype) {
 }
 
 Var timestep_embedding(const Var& t, int64_t dim, double max_period) {
-  check<ShapeError>(t.rank() == 1, "timestep_embedding", "t must be [B], got {}",
-                    t.value().describe());
+  check<ShapeError>(t.rank() == 1, "timestep_embedding", "t must be [B], got {}", t.value());
   check(dim >= 1 && max_period > 0, "timestep_embedding",
         "needs dim >= 1 and max_period > 0, got {} and {}", dim, max_period);
   return apply(TimestepEmbedding{.dim = dim, .max_period = max_period}, t);

@@ -185,8 +185,7 @@ struct CrossEntropy {
 };
 
 void check_axis(const char* op, const Var& x, int dim) {
-  check<DTypeError>(is_floating(x.dtype()), op, "needs a floating type, got {}",
-                    x.value().describe());
+  check<DTypeError>(is_floating(x.dtype()), op, "needs a floating type, got {}", x.value());
   if (x.rank() > 0) (void)normalize_axis(dim, x.rank(), op);
 }
 
@@ -221,11 +220,11 @@ Var log_softmax(const Var& x, int dim) {
 Var cross_entropy(const Var& logits, const Var& target, Reduction reduction) {
   const char* const op = "cross_entropy";
   check<ShapeError>(logits.rank() == 2 && target.shape() == Shape{logits.dim(0)}, op,
-                    "needs logits [N, C] and target [N], got {} and {}", logits.value().describe(),
-                    target.value().describe());
+                    "needs logits [N, C] and target [N], got {} and {}", logits.value(),
+                    target.value());
   check<DTypeError>(is_floating(logits.dtype()) && target.dtype() == DType::i64, op,
-                    "needs floating logits and an i64 target, got {} and {}",
-                    logits.value().describe(), target.value().describe());
+                    "needs floating logits and an i64 target, got {} and {}", logits.value(),
+                    target.value());
   return apply(CrossEntropy{.reduction = reduction}, logits, target);
 }
 

@@ -83,11 +83,9 @@ constinit Kernel<void(Tensor& dx, const Tensor& dy, const Tensor& x)> kernel::sw
     "swiglu_backward", swiglu_backward_cpu};
 
 Var swiglu(const Var& x) {
-  check<DTypeError>(is_floating(x.dtype()), "swiglu", "needs a floating type, got {}",
-                    x.value().describe());
+  check<DTypeError>(is_floating(x.dtype()), "swiglu", "needs a floating type, got {}", x.value());
   check<ShapeError>(x.rank() >= 1 && x.dim(-1) % 2 == 0, "swiglu",
-                    "the last axis holds two halves, so its size must be even; got {}",
-                    x.value().describe());
+                    "the last axis holds two halves, so its size must be even; got {}", x.value());
   return apply(SwigluOp{}, x);
 }
 

@@ -16,6 +16,26 @@ void visit_master(const Tensor& p, const char* op, F&& f) {
   visit<DType::f32, DType::f64>(p.dtype(), op, std::forward<F>(f));
 }
 
+// AdamW's numbers in the type of the parameters.
+template <class T>
+struct AdamWRates {
+  T keep, b1, b2, c1, c2, eps, grad_scale, rate, root;
+};
+// A function of its own, with pointers as parameters: in a closure the compiler sees aliases and
+// makes scalar code, which is slower than memory.
+template <class T>
+void adamw_run(T* __restrict w, T* __restrict m, T* __restrict v, const T* __restrict g, int64_t n,
+               const AdamWRates<T> r) {
+  for (int64_t i = 0; i < n; ++i) {
+    const T grad = r.grad_scale * g[i];
+    const T mi = r.b1 * m[i] + r.c1 * grad;
+    const T vi = r.b2 * v[i] + r.c2 * grad * grad;
+    m[i] = mi;
+    v[i] = vi;
+    w[i] = r.keep * w[i] - r.rate * mi / (std::sqrt(vi) * r.root + r.eps);
+  }
+}
+
 void adamw_cpu(Tensor& p, const Tensor& g, Tensor& m, Tensor& v, const AdamWStep& s, double scale) {
   visit_master(p, "adamw", [&]<class T>() {
     T *const pp = p.mutable_data<T>(), *const pm = m.mutable_data<T>(),
@@ -23,19 +43,18 @@ void adamw_cpu(Tensor& p, const Tensor& g, Tensor& m, Tensor& v, const AdamWStep
     const T* const pg = g.data<T>();
     const double correct1 = 1 - std::pow(s.beta1, static_cast<double>(s.step)),
                  correct2 = 1 - std::pow(s.beta2, static_cast<double>(s.step));
-    const T keep = static_cast<T>(1 - s.lr * s.weight_decay), b1 = static_cast<T>(s.beta1),
-            b2 = static_cast<T>(s.beta2);
-    const T c1 = static_cast<T>(1 - s.beta1), c2 = static_cast<T>(1 - s.beta2),
-            eps = static_cast<T>(s.eps), gs = static_cast<T>(scale);
-    const T rate = static_cast<T>(s.lr / correct1), root = static_cast<T>(1 / std::sqrt(correct2));
+    const auto to = [](double x) { return static_cast<T>(x); };
+    const AdamWRates<T> rates{to(1 - s.lr * s.weight_decay),
+                              to(s.beta1),
+                              to(s.beta2),
+                              to(1 - s.beta1),
+                              to(1 - s.beta2),
+                              to(s.eps),
+                              to(scale),
+                              to(s.lr / correct1),
+                              to(1 / std::sqrt(correct2))};
     parallel_for(0, p.numel(), kGrain, [&](int64_t b, int64_t e) {
-      T* __restrict w = pp, * __restrict mm = pm, * __restrict vv = pv;
-      for (int64_t i = b; i < e; ++i) {
-        const T grad = gs * pg[i];
-        mm[i] = b1 * mm[i] + c1 * grad;
-        vv[i] = b2 * vv[i] + c2 * grad * grad;
-        w[i] = keep * w[i] - rate * mm[i] / (std::sqrt(vv[i]) * root + eps);
-      }
+      adamw_run<T>(pp + b, pm + b, pv + b, pg + b, e - b, rates);
     });
   });
 }

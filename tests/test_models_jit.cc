@@ -86,8 +86,8 @@ TEST_SUITE("models_jit") {
     fill_sines(soft.store);
     check_numbers(image_of(soft), 0.0063939, 0.3301883, {0.036327, 0.290631, -0.234920, -0.102025},
                   {}, 0.8920550);
-    const RandomKey key{1};
-    const auto out = soft.jit(wave({2, 3, 32, 32}), times(), labels(), {.training = &key});
+    const SampleKeys keys{{1}, {2}};
+    const auto out = soft.jit(wave({2, 3, 32, 32}), times(), labels(), {.training = &keys});
     REQUIRE(out.aux.defined());
     check_near(out.aux.value().item(), 0.14502248, 2e-7);
     // Without training there is no auxiliary loss.

@@ -33,9 +33,9 @@ TEST_SUITE("models_jit_attention") {
       CAPTURE(what);
       Net n(o);
       shake(n.store);
-      const RandomKey key{3};
+      const SampleKeys keys{{3}, {4}};
       Tape tape;
-      const auto out = n.jit(wave({2, 3, 32, 32}), times(), labels(), {.training = &key});
+      const auto out = n.jit(wave({2, 3, 32, 32}), times(), labels(), {.training = &keys});
       Var loss = square_mean(out.image);
       CHECK(out.aux.defined() == (what.find("soft") != std::string::npos));
       if (out.aux.defined()) loss = loss + out.aux;
@@ -65,10 +65,10 @@ TEST_SUITE("models_jit_attention") {
     o.attention.block_q = o.attention.block_k = 4;
     Net n(o, DType::f64);
     shake(n.store, 0.1);
-    const RandomKey key{9};
+    const SampleKeys keys{{9}, {10}};
     const Tensor x = wave({2, 3, 16, 16}, DType::f64), t = times(DType::f64);
     const auto loss = [&] {
-      const Var image = n.jit(x, t, labels(), {.training = &key}).image;
+      const Var image = n.jit(x, t, labels(), {.training = &keys}).image;
       return mean(image * Var(x)) + square_mean(image);
     };
     {
@@ -311,6 +311,30 @@ TEST_SUITE("models_jit_attention") {
     }
   }
 
+  TEST_CASE("learned units of the low-bit forward: parameters with gradients, idle without QAT") {
+    JiTOptions o = tiny_native(0.4);
+    o.attention.quant.qk = LowBit::int8;
+    Net plain(o);
+    o.attention.quant.scales = QuantScales::learned;
+    Net n(o);
+    CHECK(n.store.size() == plain.store.size() + 8);  // two in each of four blocks
+    shake(n.store, 0.02);
+    copy_weights(plain.store, n.store);
+    CHECK(distance(image_of(n), image_of(plain)) > 0);
+    CHECK(distance(image_of(n), image_of(plain)) < 0.05);
+    Tape tape;
+    tape.backward(square_mean(n.jit(wave({2, 3, 32, 32}), times(), labels()).image));
+    for (const char* name : {"blocks.2.attn.sla2.q_step", "blocks.2.attn.sla2.k_step"}) {
+      const Parameter* p = n.store.find(name);
+      REQUIRE(p != nullptr);
+      REQUIRE(p->var.grad().defined());
+      CHECK(p->var.grad().values<float>()[0] != 0);
+    }
+    disable_sla2_qat(n.jit);
+    disable_sla2_qat(plain.jit);
+    CHECK(same_bits(image_of(n), image_of(plain)));
+  }
+
   TEST_CASE("dropout acts in training, in the middle half of the blocks") {
     JiTOptions o = tiny();
     o.in_context_len = 0, o.in_context_start = 0;
@@ -321,18 +345,30 @@ TEST_SUITE("models_jit_attention") {
       (attention ? o.proj_drop : o.attn_drop) = 0;
       Net n(o);
       shake(n.store);
-      const RandomKey key{11}, other{12};
-      const auto feature = [&](int64_t layer, const RandomKey* k) {
+      const SampleKeys keys{{11}, {12}}, other{{13}, {14}};
+      const auto feature = [&](int64_t layer, const SampleKeys* k) {
         return n
             .jit(wave({2, 3, 32, 32}), times(), labels(), {.return_layer = layer, .training = k})
             .feature.value();
       };
       // depth 8: blocks 2 to 5 drop.
-      CHECK(same_bits(feature(2, &key), feature(2, nullptr)));
-      CHECK_FALSE(same_bits(feature(3, &key), feature(3, nullptr)));
-      CHECK(same_bits(feature(8, &key), feature(8, &key)));
-      CHECK_FALSE(same_bits(feature(8, &key), feature(8, &other)));
+      CHECK(same_bits(feature(2, &keys), feature(2, nullptr)));
+      CHECK_FALSE(same_bits(feature(3, &keys), feature(3, nullptr)));
+      CHECK(same_bits(feature(8, &keys), feature(8, &keys)));
+      CHECK_FALSE(same_bits(feature(8, &keys), feature(8, &other)));
       CHECK(same_bits(image_of(n), image_of(n)));
+      // A sample's masks are its own: alone, it gets what it got among others.
+      const Tensor both = feature(8, &keys);
+      for (int64_t i = 0; i < 2; ++i) {
+        const SampleKeys own{keys[static_cast<size_t>(i)]};
+        const Tensor alone =
+            n.jit(Var(wave({2, 3, 32, 32}).slice(0, i, i + 1)), times().slice(0, i, i + 1),
+                  labels().slice(0, i, i + 1), {.return_layer = 8, .training = &own})
+                .feature.value();
+        CHECK(distance(alone, both.slice(0, i, i + 1)) < 1e-5);
+      }
+      const SampleKeys few{{11}};
+      CHECK_THROWS_AS((void)feature(8, &few), ShapeError);
       // Block 6 and 7 add the same to the same input: with blocks 2..5 cut off, training is
       // evaluation.
       for (int i = 2; i <= 5; ++i)
@@ -340,7 +376,7 @@ TEST_SUITE("models_jit_attention") {
           n.store.find(fmt::format("blocks.{}.adaLN_modulation.1.{}", i, s))
               ->var.mutable_value()
               .fill_(0);
-      CHECK(same_bits(feature(8, &key), feature(8, nullptr)));
+      CHECK(same_bits(feature(8, &keys), feature(8, nullptr)));
     }
   }
 }

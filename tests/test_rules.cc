@@ -111,6 +111,32 @@ std::string offenders(const F& visit) {
     });
   return text;
 }
+// Lines with a describe() among the arguments of check(...).
+std::vector<size_t> described_early(const std::vector<std::string>& lines) {
+  static const std::regex opens(R"(\bcheck(<\w+>)?\()");
+  std::vector<size_t> found;
+  int depth = 0;  // of parentheses, inside a check
+  for (size_t i = 0; i < lines.size(); ++i) {
+    std::smatch m;
+    size_t from = 0;
+    if (depth == 0) {
+      if (!std::regex_search(lines[i], m, opens)) continue;
+      from = static_cast<size_t>(m.position());
+    }
+    bool text = false;
+    for (size_t at = from; at < lines[i].size(); ++at) {
+      const char c = lines[i][at];
+      if (c == '"' && (at == 0 || lines[i][at - 1] != '\\')) text = !text;
+      if (text || (c != '(' && c != ')')) continue;
+      if (lines[i].compare(at, 2, "()") == 0 && at >= 8 &&
+          lines[i].compare(at - 8, 8, "describe") == 0 && depth > 0)
+        found.push_back(i + 1);
+      depth += c == '(' ? 1 : -1;
+      if (depth == 0) break;
+    }
+  }
+  return found;
+}
 std::string lines_matching(const std::regex& pattern, const std::string& what, auto&& relevant) {
   return offenders([&](const Source& s, const auto& report) {
     if (!relevant(s)) return;
@@ -176,6 +202,18 @@ TEST_SUITE("rules") {
       if (s.lines.size() > 400)
         report(0, std::to_string(s.lines.size()) + " lines; split it by subject");
     }));
+  }
+
+  TEST_CASE("checks describe tensors only when they fail") {
+    // check(...) takes the tensor itself and describes it then; a description as an argument is
+    // made at every call.
+    expect_none(offenders([](const Source& s, const auto& report) {
+      if (!is_library(s.folder())) return;
+      for (const size_t line : described_early(s.lines)) report(line, "pass the tensor, not text");
+    }));
+    CHECK(described_early({"check(ok, op, \"got (\",", "      x.describe());"}) ==
+          std::vector<size_t>{2});
+    CHECK(described_early({"check<E>(f(a), op, \"{}\", x);", "y = x.describe();"}).empty());
   }
 
   TEST_CASE("headers say what they are, are included once, and keep their namespaces") {

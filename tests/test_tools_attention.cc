@@ -1,15 +1,19 @@
 // Operands of attention as files and from networks; the pictures of what attention selects.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <filesystem>
+#include <limits>
 #include <string>
 
 #include "tenun/autograd/tape.h"
 #include "tenun/core/io/safetensors.h"
 #include "tenun/tests/jit_util.h"
 #include "tenun/tools/attention_inputs.h"
+#include "tenun/tools/attention_rows.h"
 #include "tenun/tools/bench_attention.h"
 #include "tenun/tools/panels.h"
+#include "tenun/tools/token_grid.h"
 
 using namespace tenun;
 using namespace tenun::tools;
@@ -32,6 +36,7 @@ bool equal(const Tensor& a, const Tensor& b) {
 TEST_SUITE("tools_attention") {
   TEST_CASE("layers survive their file: tensors, learned values, method, grid") {
     AttentionLayers all{.source = "", .grid = 8, .tile = 8, .layers = {}};
+    all.picture = Tensor::full({3, 4, 4}, 0.25);
     for (int64_t i : {2, 5}) {
       AttentionLayer l = random_layer(1, 2, 64, 8, static_cast<uint64_t>(i));
       l.layer = i;
@@ -45,6 +50,7 @@ TEST_SUITE("tools_attention") {
     const AttentionLayers back = load_layers(file.path);
     CHECK(back.grid == 8);
     CHECK(back.tile == 8);
+    CHECK(equal(back.picture, all.picture));
     REQUIRE(back.layers.size() == 2);
     for (size_t i = 0; i < 2; ++i) {
       const AttentionLayer &a = all.layers[i], &b = back.layers[i];
@@ -77,7 +83,10 @@ TEST_SUITE("tools_attention") {
     refused({{"q", q}}, {}, "k");
     refused({{"q", q}, {"k", q}}, {{"grid", "-1"}}, "grid");
     refused({{"q", q}, {"k", q}}, {{"tile", "3"}}, "tile");
+    refused({{"q", q}, {"k", q}, {"picture", q}}, {}, "picture f32[1, 2, 8, 4]");
     refused({{"q", q}, {"k", q}}, {{"spec", "{\"block_q\":\"x\"}"}}, "expected");
+    refused({{"q", q}, {"k", q}}, {{"spec", "{\"mode\":\"topk\"}"}},
+            "wrong.safetensors: block 0: router mode: 'topk'");
     // Plain q and k: sla2 unless told otherwise.
     save_safetensors(file.path, std::vector<NamedTensor>{{"q", q}, {"k", q}});
     CHECK(load_layers(file.path).layers.at(0).spec.method == AttentionMethod::sla2);
@@ -122,6 +131,96 @@ TEST_SUITE("tools_attention") {
     CHECK(parts.ms.back().first == "rest");
   }
 
+  TEST_CASE("NaN is no perfect accuracy") {
+    AttentionLayer l = random_layer(1, 1, 64, 16, 4);
+    l.k.mutable_data<float>()[5] = std::numeric_limits<float>::quiet_NaN();
+    const AttentionCase c{.spec = {}, .params = {}, .q = l.q, .k = l.k, .v = l.v};
+    const AttentionAccuracy a = attention_accuracy(c, Passes::both);
+    for (const double x : {a.cos, a.rel_l1, a.rel_l1_dense, a.cos_grad, a.rel_l1_grad})
+      CHECK(std::isnan(x));
+  }
+
+  TEST_CASE("rows of attention: softmax over what is selected, for any method") {
+    const int64_t n = 40, d = 8;
+    AttentionLayer l = random_layer(2, 2, n, d, 6);
+    l.spec.block_q = l.spec.block_k = 8, l.spec.topk_ratio = 0.4;
+    std::vector<int64_t> queries;
+    for (int64_t i = 0; i < 11; ++i) queries.push_back((i * 7) % n);  // more than channels
+    const auto q = l.q.values<double>(), k = l.k.values<double>();
+    for (const AttentionMethod m : {AttentionMethod::dense, AttentionMethod::sla2,
+                                    AttentionMethod::sla, AttentionMethod::sparge}) {
+      const std::string what(name(m));
+      INFO(what);
+      l.spec.method = m;
+      const AttentionLayer one = first_sample(l);
+      const Tensor mask =
+          attention(one.q, one.k, one.v, l.spec, fill_params(l.spec, one.q, {}, 1)).mask;
+      CHECK(mask.defined() == (m != AttentionMethod::dense));
+      const auto keep = mask.defined() ? mask.values<double>() : std::vector<double>();
+      const Tensor rows = attention_rows(l, queries);
+      REQUIRE(rows.shape() == Shape{2, 11, n});
+      const auto got = rows.values<double>();
+      double worst = 0;
+      for (int64_t h = 0; h < 2; ++h)
+        for (size_t i = 0; i < queries.size(); ++i) {
+          std::vector<double> e(static_cast<size_t>(n));
+          double sum = 0;
+          for (int64_t j = 0; j < n; ++j) {
+            double s = 0;
+            for (int64_t c = 0; c < d; ++c)
+              s += q[static_cast<size_t>((h * n + queries[i]) * d + c)] *
+                   k[static_cast<size_t>((h * n + j) * d + c)];
+            const bool on = keep.empty() ||
+                            keep[static_cast<size_t>((h * 5 + queries[i] / 8) * 5 + j / 8)] != 0;
+            sum += e[static_cast<size_t>(j)] = on ? std::exp(s / std::sqrt(8.0)) : 0;
+          }
+          for (size_t j = 0; j < e.size(); ++j)
+            worst = std::max(
+                worst,
+                std::abs(e[j] / sum -
+                         got[(static_cast<size_t>(h) * 11 + i) * static_cast<size_t>(n) + j]));
+        }
+      CHECK(worst < 1e-6);
+    }
+    // Whatever the method: o is the sum of the rows' shares of v, moved by one value at a time.
+    for (const AttentionMethod m :
+         {AttentionMethod::llsa, AttentionMethod::vmoba, AttentionMethod::linear}) {
+      const std::string what(name(m));
+      INFO(what);
+      l.spec.method = m;
+      const auto got = attention_rows(l, {13}).values<double>();
+      AttentionLayer moved = first_sample(l);
+      const NoGrad guard;
+      const auto o = [&] {
+        return attention(moved.q, moved.k, moved.v, l.spec, {}).o.value().values<double>();
+      };
+      const auto before = o();
+      moved.v = moved.v.clone();
+      moved.v.mutable_data<float>()[(n + 30) * d + 2] += 1;  // head 1, key 30, channel 2
+      const size_t at = static_cast<size_t>((n + 13) * d + 2);
+      CHECK(std::abs(o()[at] - before[at] - got[static_cast<size_t>(n + 30)]) < 1e-5);
+    }
+    CHECK_THROWS_AS((void)attention_rows(l, {n}), ShapeError);
+  }
+
+  TEST_CASE("tokens of an image: every cell once, in tiles, behind the others") {
+    for (const int64_t tile : {1, 8}) {
+      const TokenGrid g{.side = 16, .tile = tile, .prefix = 5};
+      CHECK(g.cell(4) == -1);
+      CHECK(g.cell(5) == 0);
+      std::vector<int> seen(256);
+      for (int64_t t = 5; t < 261; ++t) {
+        const int64_t c = g.cell(t);
+        REQUIRE((c >= 0 && c < 256));
+        ++seen[static_cast<size_t>(c)];
+        CHECK(g.token(c) == t);
+      }
+      for (const int s : seen) CHECK(s == 1);
+    }
+    CHECK(TokenGrid{.side = 16, .tile = 8, .prefix = 0}.cell(64) == 8);  // the second tile
+    CHECK(TokenGrid{.side = 16, .tile = 8, .prefix = 0}.cell(9) == 17);  // its second row
+  }
+
   TEST_CASE("an observer of a block's attention sees each call") {
     test::Net net(test::tiny_native());
     std::vector<int64_t> tokens;
@@ -144,6 +243,10 @@ TEST_SUITE("tools_attention") {
     CHECK(shade(1)[0] < 40);
     CHECK(shade(-3) == shade(0));
     CHECK(shade(7) == shade(1));
+    for (int i = 1; i <= 50; ++i) {  // ever brighter, so that it reads in grey as well
+      const Colour a = heat((i - 1) / 50.0), b = heat(i / 50.0);
+      CHECK(0.3 * b[0] + 0.59 * b[1] + 0.11 * b[2] > 0.3 * a[0] + 0.59 * a[1] + 0.11 * a[2]);
+    }
     Panel small{.columns = 2, .rows = 1, .cells = {{255, 0, 0}, {0, 0, 255}}};
     const Image im = panel_sheet("t", {"a line"}, {small});
     int64_t red = 0, blue = 0, first_red = im.width, first_blue = im.width;

@@ -70,6 +70,23 @@ TEST_SUITE("train_attention") {
     }
   }
 
+  TEST_CASE("a range of blocks wins over start_layer, and has none of its own") {
+    const JiTOptions o = options_of(
+        "      attention: {method: sla2, start_layer: 4}\n"
+        "      attention_layers: [{first: 1, last: 2, method: vsa}]\n");
+    CHECK(o.attention_of(0).method == "dense");
+    CHECK(o.attention_of(2).method == "vsa");
+    CHECK(o.attention_of(3).method == "dense");
+    CHECK(o.attention_of(4).method == "sla2");
+    CHECK_THROWS_WITH_AS(
+        (void)options_of("      attention_layers: [{first: 0, method: sla2, start_layer: 3}]\n"),
+        doctest::Contains("`first` is where the range starts"), ConfigError);
+    JiTOptions direct = o;
+    direct.attention_layers[0].options.start_layer = 2;
+    CHECK_THROWS_WITH_AS((void)direct.attention_of(0), doctest::Contains("start_layer 2"),
+                         ValueError);
+  }
+
   TEST_CASE("mistakes are named") {
     for (const char* text :
          {"      attention: {method: sparge, selector: threshold}\n",
@@ -77,9 +94,12 @@ TEST_SUITE("train_attention") {
           "      attention: {method: sla2, projection: head}\n",
           "      attention: {method: sla2, router_score: softmax}\n",
           "      attention: {method: sla2, quant: {qk: int8, smooth_k: false}}\n",
+          "      attention: {method: sla2, quant: {scales: learned}}\n",
+          "      attention: {method: sla, quant: {qk: int8, scales: learned}}\n",
           "      attention_layers: [{first: 6}]\n",
           "      attention_layers: [{first: 3, last: 2}]\n",
           "      attention_layers: [{first: 0, tile: 8x8}]\n",
+          "      attention_layers: [{first: 0, start_layer: 3}]\n",
           "      attention_layers: [{first: 0, metod: sla}]\n",
           "      attention_layers: {first: 0}\n", "      attention: {levels: 0}\n"}) {
       CAPTURE(text);

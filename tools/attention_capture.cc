@@ -19,6 +19,7 @@ AttentionLayers capture_layers(const CaptureOptions& o) {
   SamplerOptions& sampler = sampler_options(config.model.diffusion_sampler);
   sampler.num_steps = o.steps;
   Model model(config);
+  check_classes(o.classes, model);
   load_network(model, o.ckpt);
 
   JiT& net = model.net(Weights::average);
@@ -54,7 +55,7 @@ AttentionLayers capture_layers(const CaptureOptions& o) {
     middle = done == total / 2;  // of the evaluation that comes next
     return true;
   };
-  (void)model.sample(config.model.diffusion_sampler, r);
+  all.picture = model.sample(config.model.diffusion_sampler, r).x.select(0, 0).clone();
   check(!all.layers.empty(), o.ckpt, "no attention ran; it needs at least two steps");
   return all;
 }

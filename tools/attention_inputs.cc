@@ -133,6 +133,15 @@ void set_sparsity(AttentionSpec& spec, double sparsity, int64_t keys) {
       std::max<int64_t>(0, std::llround(((1 - sparsity) * tiles - std::max(own, 1.0)) / 2));
 }
 
+AttentionLayer first_sample(const AttentionLayer& l) {
+  AttentionLayer one = l;
+  for (Tensor* t : {&one.q, &one.k, &one.v})
+    if (t->defined()) *t = t->slice(0, 0, 1);
+  if (!one.v.defined()) one.v = one.k;
+  if (Var& gate = one.params.gate_c; gate.defined()) gate = Var(gate.value().slice(0, 0, 1));
+  return one;
+}
+
 AttentionLayers load_layers(const std::string& path) {
   const TensorFile f = load_safetensors(path);
   AttentionLayers all{.source = path, .layers = {}};
@@ -160,10 +169,21 @@ AttentionLayers load_layers(const std::string& path) {
     for (const Learned& p : kLearned)
       if (const Tensor* t = f.find(prefix + p.name)) l.params.*p.at = Var(t->to(DType::f32));
     const auto spec = f.metadata.find(prefix == "in." ? "attrs" : prefix + "spec");
-    if (spec != f.metadata.end()) l.spec = spec_of(Json::parse(spec->second, path), l.spec);
+    if (spec != f.metadata.end()) {
+      try {
+        l.spec = spec_of(Json::parse(spec->second, path), l.spec);
+      } catch (const ValueError& e) {  // a name that is none
+        fail<IoError>(path, "block {}: {}", layer, e.what());
+      }
+    }
     all.layers.push_back(std::move(l));
     return true;
   };
+  if (const Tensor* picture = f.find("picture")) {
+    check<IoError>(picture->rank() == 3 && picture->dim(0) == 3 && is_floating(picture->dtype()),
+                   path, "picture {} should be (3, S, S)", *picture);
+    all.picture = picture->to(DType::f32);
+  }
   constexpr int64_t kMostBlocks = 1024;
   if (!read(0, "") && !read(0, "in."))
     for (int64_t i = 0; i < kMostBlocks; ++i) (void)read(i, "layers." + std::to_string(i) + ".");
@@ -175,6 +195,7 @@ void save_layers(const std::string& path, const AttentionLayers& all) {
   std::vector<NamedTensor> tensors;
   std::map<std::string, std::string> metadata{{"grid", std::to_string(all.grid)},
                                               {"tile", std::to_string(all.tile)}};
+  if (all.picture.defined()) tensors.push_back({"picture", all.picture});
   for (const AttentionLayer& l : all.layers) {
     const std::string prefix = "layers." + std::to_string(l.layer) + ".";
     tensors.push_back({prefix + "q", l.q});

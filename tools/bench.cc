@@ -10,6 +10,7 @@
 #include "tenun/ops/int8_matmul.h"
 #include "tenun/ops/matmul.h"
 #include "tenun/ops/quant.h"
+#include "tenun/tools/flags.h"
 #include "tenun/tools/table.h"
 
 namespace tenun::tools {
@@ -43,7 +44,7 @@ void bench_gemm(const BenchOptions& o, Report& report) {
   check<UsageError>(
       int8 || o.dtype == "f32" || o.dtype == "f64" || o.dtype == "bf16" || o.dtype == "f16",
       "--dtype", "takes f32, f64, bf16, f16 and int8, got '{}'", o.dtype);
-  const DType dtype = int8 ? DType::f32 : dtype_from_name(o.dtype);
+  const DType dtype = int8 ? DType::f32 : dtype_flag(o.dtype);
   static const OpenBlas blas;
   if (blas.sgemm == nullptr && dtype == DType::f32 && !int8)
     fmt::print(stderr, "no libopenblas.so.0 here: no peer to compare with\n");
@@ -88,13 +89,40 @@ void bench_gemm(const BenchOptions& o, Report& report) {
   }
 }
 
+// Who reads what; the flags that are not here are everybody's.
+const std::vector<FlagReaders>& readers() {
+  static const std::vector<FlagReaders> all = {{"preset", {"model", "train"}},
+                                               {"image", {"model", "train"}},
+                                               {"sample-steps", {"model"}},
+                                               {"batch", {"attention", "model", "train"}},
+                                               {"methods", {"attention", "model", "train"}},
+                                               {"sparsity", {"attention", "model", "train"}},
+                                               {"block-q", {"attention", "model", "train"}},
+                                               {"block-k", {"attention", "model", "train"}},
+                                               {"topk", {"attention"}},
+                                               {"seq", {"attention"}},
+                                               {"dim", {"attention"}},
+                                               {"heads", {"attention"}},
+                                               {"direction", {"attention"}},
+                                               {"pv", {"attention"}},
+                                               {"svg", {"attention"}},
+                                               {"tensors", {"attention"}},
+                                               {"capture", {"attention"}},
+                                               {"save", {"attention"}},
+                                               {"layer", {"attention"}}};
+  return all;
+}
+
 }  // namespace
 
 int bench_command(const Common& common, const BenchOptions& o) {
   static const std::vector<std::string> known = {"attention", "gemm", "ops", "model", "train"};
   check<UsageError>(std::find(known.begin(), known.end(), o.what) != known.end(), "bench",
                     "unknown benchmark '{}'{}", o.what, did_you_mean(o.what, known));
+  check_flags(common, "bench", o.what, readers());
+  only_cpu(common, "benchmarks run");
   check_target(o.svg, "--svg");
+  check_target(o.save, "--save");
   check<UsageError>(o.json.empty() || o.json != o.svg, "--svg", "and --json name the same file");
   Report report(common, o.json);
   if (o.what == "gemm")

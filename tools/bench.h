@@ -11,9 +11,6 @@
 
 namespace tenun::tools {
 
-/// UsageError, before any work, if a file cannot be written there; "" is none.
-void check_target(const std::string& path, const char* flag);
-
 struct Timing {
   double ms = 0, ms_min = 0;  ///< median and minimum
   int64_t calls = 0;          ///< that were timed

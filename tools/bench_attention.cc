@@ -12,6 +12,7 @@
 #include "tenun/core/log.h"
 #include "tenun/tools/attention_inputs.h"
 #include "tenun/tools/bench_fit.h"
+#include "tenun/tools/flags.h"
 #include "tenun/tools/svg_plot.h"
 #include "tenun/tools/table.h"
 
@@ -99,7 +100,7 @@ LowBit low_bit(const std::string& text) {
 
 class AttentionBench {
  public:
-  AttentionBench(const BenchOptions& o, Report& report)
+  AttentionBench(const Common& common, const BenchOptions& o, Report& report)
       : o_(o),
         report_(report),
         methods_(methods_of(o)),
@@ -108,6 +109,12 @@ class AttentionBench {
         pv_(low_bit(o.pv)) {
     for (const double s : o.sparsity)
       check<UsageError>(s >= 0 && s <= 1, "--sparsity", "is a share in [0, 1], got {}", s);
+    // What none of the cases would read.
+    if (std::find(dtypes_.begin(), dtypes_.end(), "int8") == dtypes_.end())
+      refuse_flag(common, "pv", "goes with --dtype int8");
+    if (std::none_of(methods_.begin(), methods_.end(), has_sparsity))
+      for (const char* f : {"sparsity", "topk"})
+        refuse_flag(common, f, "no method of --methods leaves out blocks");
     for (const std::string& d : dtypes_)
       check<UsageError>(d == "f32" || d == "bf16" || d == "f16" || d == "f64" || d == "int8",
                         "--dtype", "takes f32, bf16, f16, f64 and int8, got '{}'", d);
@@ -147,6 +154,20 @@ class AttentionBench {
           }
         }
     }
+  }
+
+  // About the most that a case takes: q, k, v, o, their copies in the dtype and their gradients;
+  // scores and mask of all pairs of blocks.
+  [[nodiscard]] double bytes(int64_t batch, int64_t n, int64_t d) const {
+    const auto heads = static_cast<double>(batch) * static_cast<double>(o_.heads),
+               tokens = static_cast<double>(n);
+    const double rows = tokens / static_cast<double>(o_.block_q),
+                 columns = tokens / static_cast<double>(o_.block_k);
+    const bool sparse = std::any_of(methods_.begin(), methods_.end(), has_sparsity),
+               both = std::find(directions_.begin(), directions_.end(), Passes::both) !=
+                      directions_.end();
+    return heads * (tokens * static_cast<double>(d) * 4 * (both ? 12 : 7) +
+                    (sparse ? rows * columns * 5 : 0));
   }
 
   void conclude() const {
@@ -319,13 +340,15 @@ const AttentionLayer& chosen(const AttentionLayers& all, int64_t layer) {
 }  // namespace
 
 void bench_attention(const Common& common, const BenchOptions& o, Report& report) {
-  AttentionBench bench(o, report);
+  AttentionBench bench(common, o, report);
   const auto seed = static_cast<uint64_t>(common.seed < 0 ? 1 : common.seed);
   std::string title = "attention, standard normal q, k, v";
   check<UsageError>(o.capture.empty() || o.tensors.empty(), "bench attention",
                     "--capture and --tensors exclude each other");
-  check<UsageError>(o.save.empty() || !o.capture.empty(), "--save", "goes with --capture");
+  if (o.capture.empty()) refuse_flag(common, "save", "goes with --capture");
   if (!o.capture.empty() || !o.tensors.empty()) {
+    for (const char* f : {"seq", "dim", "heads", "batch", "block-q", "block-k"})
+      refuse_flag(common, f, "is not for given tensors: they have sizes and blocks of their own");
     const AttentionLayers all =
         o.capture.empty()
             ? load_layers(o.tensors)
@@ -337,8 +360,15 @@ void bench_attention(const Common& common, const BenchOptions& o, Report& report
     fmt::print("{}\n", title);
     bench.measure(layer, seed, true);
   } else {
-    const std::vector<int64_t> seq = o.seq.empty() ? std::vector<int64_t>{1024, 4096} : o.seq;
-    for (const int64_t d : o.dim.empty() ? std::vector<int64_t>{64} : o.dim)
+    refuse_flag(common, "layer", "goes with --tensors and --capture");
+    const std::vector<int64_t> seq = o.seq.empty() ? std::vector<int64_t>{1024, 4096} : o.seq,
+                               dim = o.dim.empty() ? std::vector<int64_t>{64} : o.dim;
+    for (const int64_t d : dim)
+      for (const int64_t b : batches(o, 1))
+        for (const int64_t n : seq)
+          check_memory(bench.bytes(b, n, d),
+                       fmt::format("bench attention: {} x {} x {} x {}", b, o.heads, n, d));
+    for (const int64_t d : dim)
       for (const int64_t b : batches(o, 1))
         for (const int64_t n : seq)
           bench.measure(random_layer(b, o.heads, n, d, seed), seed, false);

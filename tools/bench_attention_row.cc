@@ -101,6 +101,7 @@ AttentionAccuracy compare(const AttentionCase& c, Passes d, int64_t queries, int
   const int64_t width = q.dim(3), tm = (queries + c.spec.block_q - 1) / c.spec.block_q,
                 tn = (keys + c.spec.block_k - 1) / c.spec.block_k;
   p.alpha = first_head(p.alpha);
+  p.q_step = first_head(p.q_step), p.k_step = first_head(p.k_step);
   if (p.alpha.defined() && p.alpha.rank() == 2) p.alpha = Var(p.alpha.value().slice(1, 0, tm));
   if (p.gate_c.defined())
     p.gate_c = Var(p.gate_c.value().slice(0, 0, 1).slice(1, 0, 1).slice(2, 0, queries));

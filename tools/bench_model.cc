@@ -14,6 +14,7 @@
 #include "tenun/models/jit.h"
 #include "tenun/tools/bench_attention.h"
 #include "tenun/tools/bench_fit.h"
+#include "tenun/tools/flags.h"
 #include "tenun/tools/table.h"
 #include "tenun/train/flow.h"
 #include "tenun/train/optimizer.h"
@@ -67,6 +68,7 @@ struct Anatomy {
   double total = 0, attention = 0, selection = 0;  // ms; selection: attention without its branches
   double sparsity = 0;                             // mean over the blocks
   std::vector<double> layers;  // forward: from one block's attention to that of the next
+  Json parts = Json::object();  // ms of each kernel; "rest" is what lies between them
 };
 
 // The kernels of attention's backward pass stand outside of the section "attention".
@@ -93,10 +95,12 @@ Anatomy dissect(JiT& net, const F& call) {
     for (const Profile::Entry& e : profile.entries()) {
       if (e.name == "attention") a.attention += e.total_ms;
       if (is_attention_backward(e.name)) a.attention += e.ms;
+      a.parts.set(e.name, e.ms);
       if (e.name == "attention mix forward" || is_branch(e.name) || is_attention_backward(e.name))
         branches += e.ms;
     }
     a.selection = a.attention - branches;
+    a.parts.set("rest", a.total - profile.total_ms());
   }
   for (size_t i = 1; i < at.size(); ++i) a.layers.push_back(ms_between(at[i - 1], at[i]));
   for (int64_t i = 0; i < net.depth(); ++i) net.attention(i).observe = nullptr;
@@ -111,7 +115,8 @@ struct Result {
 class ModelBench {
  public:
   ModelBench(const Common& common, const BenchOptions& o, Report& report)
-      : o_(o),
+      : common_(common),
+        o_(o),
         report_(report),
         options_(preset(o)),
         low_(o.dtype == "bf16"  ? DType::bf16
@@ -122,18 +127,40 @@ class ModelBench {
                       "takes f32, bf16 or f16 here, got '{}'", o.dtype);
   }
 
+  // Before anything is allocated: parameters (trained: with gradients, AdamW and two copies), and
+  // activations in units of tokens x width, as `tenun inspect` counts them.
+  void check_sizes() const {
+    const auto c = static_cast<double>(options_.hidden_size),
+               depth = static_cast<double>(options_.depth),
+               side = static_cast<double>(options_.input_size / options_.patch_size),
+               pixels = static_cast<double>(options_.input_size);
+    const double tokens = side * side + static_cast<double>(options_.in_context_len);
+    const bool train = o_.what == "train";
+    for (const int64_t b : batches(o_, 4))
+      check_memory(4 * (depth * 18 * c * c * (train ? 6 : 1) +
+                        static_cast<double>(b) *
+                            (tokens * c * 22 * (train ? depth : 1) + 12 * pixels * pixels)),
+                   fmt::format("bench {}: batch {} of {} px", o_.what, b, options_.input_size));
+  }
+
   void run() {
+    check_sizes();
     std::vector<std::string> methods = o_.methods;
     if (methods.empty()) methods = {"dense"};
+    std::vector<std::pair<std::string, AttentionMethod>> known;
     for (const std::string& m : methods) {
       check<UsageError>(m != "all" && m != "sparse", "--methods",
                         "of a network cannot be '{}': name methods that it can be built with", m);
-      AttentionMethod method{};
       try {
-        method = from_name<AttentionMethod>(m);
+        known.emplace_back(m, from_name<AttentionMethod>(m));
       } catch (const ValueError& e) {
         fail<UsageError>("--methods", "{}", e.what());
       }
+    }
+    if (std::none_of(known.begin(), known.end(), [](auto& m) { return has_sparsity(m.second); }))
+      for (const char* f : {"sparsity", "block-q", "block-k"})
+        refuse_flag(common_, f, "no method of --methods leaves out blocks");
+    for (const auto& [m, method] : known) {
       const std::vector<double> sparsity = !has_sparsity(method) ? std::vector<double>{0}
                                            : o_.sparsity.empty() ? std::vector<double>{0.95}
                                                                  : o_.sparsity;
@@ -217,7 +244,8 @@ class ModelBench {
     Json more = Json::object({{"images_per_s", b / r.t.ms * 1e3},
                               {"ms_image", r.t.ms / b},
                               {"ms_layer", r.t.ms / depth},
-                              {"attention_share", r.a.attention / r.a.total}});
+                              {"attention_share", r.a.attention / r.a.total},
+                              {"parts", r.a.parts}});
     const std::string& method = o.attention.method;
     if (method != "dense") {
       more.set("sparsity", r.a.sparsity);
@@ -278,6 +306,7 @@ class ModelBench {
                               {"images_per_s", b / ms * 1e3}}));
   }
 
+  const Common& common_;
   const BenchOptions& o_;
   Report& report_;
   JiTOptions options_;

@@ -6,6 +6,7 @@
 #include "tenun/ops/cases/golden.h"
 #include "tenun/ops/elementwise.h"
 #include "tenun/tools/bench.h"
+#include "tenun/tools/flags.h"
 #include "tenun/tools/table.h"
 
 namespace tenun::tools {
@@ -34,7 +35,9 @@ Timing time_recording(double seconds, bool backward) {
 }  // namespace
 
 void bench_ops(const BenchOptions& o, Report& report) {
-  const DType dtype = dtype_from_name(o.dtype);
+  const DType dtype = dtype_flag(o.dtype);
+  check<UsageError>(is_floating(dtype), "--dtype", "takes f32, f64, bf16 and f16 here, got '{}'",
+                    o.dtype);
   report.add("record", "mul", {1}, "f32", "fwd", time_recording(o.seconds, false), 0);
   report.add("record", "mul", {1}, "f32", "fwd+bwd", time_recording(o.seconds, true), 0);
   for (const OpDef* d : all_ops()) {

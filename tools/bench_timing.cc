@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <thread>
 
 #include "tenun/core/allocator.h"
@@ -13,6 +12,7 @@
 #include "tenun/core/parallel.h"
 #include "tenun/ops/simd/isa.h"
 #include "tenun/tools/bench.h"
+#include "tenun/tools/flags.h"
 
 namespace tenun::tools {
 namespace {
@@ -85,15 +85,6 @@ std::vector<int64_t> batches(const BenchOptions& o, int64_t usual) {
 Report::Report(const Common& common, std::string json_path)
     : common_(common), path_(std::move(json_path)) {
   check_target(path_, "--json");
-}
-
-void check_target(const std::string& path, const char* flag) {
-  namespace fs = std::filesystem;
-  if (path.empty()) return;
-  const fs::path folder = fs::path(path).parent_path();
-  check<UsageError>(folder.empty() || fs::is_directory(folder), flag, "there is no folder {}",
-                    folder.string());
-  check<UsageError>(!fs::is_directory(path), flag, "{} is a folder", path);
 }
 
 void Report::keep(const std::string& what, const std::string& method,

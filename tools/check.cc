@@ -10,6 +10,7 @@
 #include "tenun/core/random.h"
 #include "tenun/ops/cases/golden.h"
 #include "tenun/tools/commands.h"
+#include "tenun/tools/flags.h"
 #include "tenun/tools/table.h"
 
 namespace tenun::tools {
@@ -101,7 +102,7 @@ GradcheckResult check_gradients(const OpDef& d, const OpCase& c, Device device) 
 }  // namespace
 
 int check_command(const Common& common, const CheckOptions& o) {
-  const DType dtype = dtype_from_name(o.dtype);
+  const DType dtype = dtype_flag(o.dtype);
   check<UsageError>(dtype == DType::f64 || dtype == DType::f32 || dtype == DType::bf16, "check",
                     "--dtype takes f64, f32 or bf16, got {}", o.dtype);
   const Device device = device_from_name(common.device);

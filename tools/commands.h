@@ -3,6 +3,7 @@
 // ConfigError for exit code 2. Results go to stdout, progress and logs to stderr.
 #pragma once
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@ struct Common {
   int threads = 0;
   int64_t seed = -1;  ///< -1: not given
   int verbosity = 0;
+  std::set<std::string> given{};  ///< the flags that were written, by their long names
 };
 
 struct CheckOptions {
@@ -101,7 +103,8 @@ int data_command(const Common& common, const DataCommandOptions& o);
 struct VizOptions {
   std::string what, ckpt, config, input, output, method, save;
   std::vector<int64_t> classes{};
-  int64_t steps = 10, layer = -1, query = -1;            ///< -1: all blocks; the middle one
+  std::vector<int64_t> query{};                          ///< empty: the middle block, four tokens
+  int64_t steps = 10, layer = -1;                        ///< -1: all blocks
   int64_t block_q = 0, block_k = 0, grid = 0, tile = 0;  ///< 0: as the file or network says
   double sparsity = -1;                                  ///< < 0: likewise
 };

@@ -8,6 +8,7 @@
 #include "tenun/core/log.h"
 #include "tenun/core/parallel.h"
 #include "tenun/tools/commands.h"
+#include "tenun/tools/flags.h"
 #include "tenun/tools/table.h"
 #include "tenun/train/batik/batik.h"
 #include "tenun/train/data/dataset.h"
@@ -71,7 +72,9 @@ int crop(const DataCommandOptions& o) {
   for (const auto& e : fs::recursive_directory_iterator(o.input)) {
     if (!e.is_regular_file()) continue;
     try {
-      const Image im = adm_center_crop(read_image(e.path().string()), static_cast<int>(o.size));
+      const Image im =
+          adm_center_crop(read_image(e.path().string(), {.min_size = 2 * static_cast<int>(o.size)}),
+                          static_cast<int>(o.size));
       fs::path to = fs::path(o.output) / fs::relative(e.path(), o.input);
       to.replace_extension(".png");
       fs::create_directories(to.parent_path());
@@ -118,10 +121,20 @@ int stats(const DataCommandOptions& o) {
 }  // namespace
 
 int data_command(const Common& common, const DataCommandOptions& o) {
+  static const std::vector<std::string> known = {"batik", "crop", "stats"};
+  check<UsageError>(std::find(known.begin(), known.end(), o.what) != known.end(), "data",
+                    "takes batik, crop or stats, got '{}'{}", o.what, did_you_mean(o.what, known));
+  check_flags(common, "data", o.what,
+              {{"num", {"batik"}},
+               {"classes", {"batik"}},
+               {"sheet", {"batik"}},
+               {"seed", {"batik"}},
+               {"in", {"crop", "stats"}},
+               {"output", {"batik", "crop"}}});
+  if (o.what != "stats" && !o.output.empty()) check_folder(o.output, "-o");
   check<UsageError>(o.what == "stats" || !o.output.empty(), "data " + o.what, "-o DIR is missing");
   if (o.what == "batik") return batik(common, o);
   if (o.what == "crop") return crop(o);
-  check<UsageError>(o.what == "stats", "data", "takes batik, crop or stats, got '{}'", o.what);
   return stats(o);
 }
 

@@ -130,11 +130,12 @@ int trace_command(const Common& common, const TraceOptions& o) {
   const Tensor x_t = interpolate(x, noise, t), y = Tensor::zeros({o.batch}, DType::i64);
   Tape tape;
   tape.time_ops(true);
-  const RandomKey key = RandomKey::derive(seed, Purpose::dropout);
+  SampleKeys keys;
+  for (const uint64_t id : ids) keys.push_back(RandomKey::derive(seed, Purpose::dropout, id));
   Var loss;
   {
     const Autocast guard(autocast_dtype(c.trainer.precision));
-    loss = flow_matching_loss(model.net(Weights::raw)(Var(x_t), t, y, {.training = &key}).image, x,
+    loss = flow_matching_loss(model.net(Weights::raw)(Var(x_t), t, y, {.training = &keys}).image, x,
                               x_t, t, {});
   }
   fmt::print("{}", tape.str());

@@ -26,6 +26,12 @@ SamplerOptions& sampler_options(Object& s) {
   return s.as<AdamLMSamplerOptions>();
 }
 
+void check_classes(const std::vector<int64_t>& classes, const Model& model) {
+  for (const int64_t c : classes)
+    check<UsageError>(c >= 0 && c < model.null_class(), "--classes",
+                      "the network knows the classes 0 to {}, not {}", model.null_class() - 1, c);
+}
+
 void load_network(Model& model, const std::string& ckpt) {
   logging::info("{}", model.load_weights(ckpt).text);
   const std::string state = ckpt + "/state.json";

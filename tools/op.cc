@@ -2,17 +2,36 @@
 #include "tenun/core/check.h"
 #include "tenun/ops/cases/golden.h"
 #include "tenun/tools/commands.h"
+#include "tenun/tools/flags.h"
 #include "tenun/tools/table.h"
 
 namespace tenun::tools {
+namespace {
+
+Attrs attrs_flag(const std::string& text) {
+  try {
+    const Json json = Json::parse(text, "--attrs");
+    check<UsageError>(json.is_object(), "--attrs", "takes a JSON object, {{\"axis\": 1}}, got {}",
+                      json.dump());
+    return attrs_from_json(json);
+  } catch (const IoError& e) {
+    throw UsageError(e.what());
+  }
+}
+
+}  // namespace
 
 int op_command(const Common& common, const OpOptions& o) {
   const OpDef& def = require_op(o.name);
-  const DType dtype = dtype_from_name(o.dtype);
+  const DType dtype = dtype_flag(o.dtype);
+  check<UsageError>(is_floating(dtype), "--dtype", "takes f64, f32, bf16 or f16, got '{}'",
+                    o.dtype);
+  const Attrs attrs = attrs_flag(o.attrs);
+  check_target(o.output, "-o");
   const Device device = device_from_name(common.device);
   const TensorFile file = load_safetensors(o.input);
   OpArgs args = args_from_file(file, dtype);
-  args.attrs = attrs_from_json(Json::parse(o.attrs, "--attrs"));
+  args.attrs = attrs;
   check<UsageError>(!args.names.empty(), o.input,
                     "holds no tensor named in.<input> or param.<name>");
   check_args(def, args);

@@ -12,6 +12,7 @@
 #include "tenun/core/log.h"
 #include "tenun/core/parallel.h"
 #include "tenun/tools/commands.h"
+#include "tenun/tools/flags.h"
 #include "tenun/tools/network.h"
 #include "tenun/tools/table.h"
 #include "tenun/train/checkpoint.h"
@@ -47,16 +48,10 @@ RunConfig load(const std::vector<std::string>& files, std::vector<std::string> o
   return load_config(files, parse_overrides(overrides));
 }
 
-void only_cpu(const Common& common) {
-  check<UsageError>(common.device == "cpu" || common.device == "auto", "--device",
-                    "'{}' is not available: networks train on the CPU in this build",
-                    common.device);
-}
-
 }  // namespace
 
 int train_command(const Common& common, const TrainCommandOptions& o) {
-  only_cpu(common);
+  only_cpu(common, "networks run");
   const RunConfig config = load(o.configs, o.overrides, common);
   if (o.print_config) {
     fmt::print("{}", resolved_yaml(config));
@@ -81,7 +76,7 @@ int train_command(const Common& common, const TrainCommandOptions& o) {
 }
 
 int sample_command(const Common& common, const SampleCommandOptions& o) {
-  only_cpu(common);
+  only_cpu(common, "networks run");
   RunConfig config = load({o.config.empty() ? config_beside(o.ckpt) : o.config}, {}, {});
   Object& sampler = config.model.diffusion_sampler;
   if (!o.sampler.empty()) {
@@ -101,6 +96,8 @@ int sample_command(const Common& common, const SampleCommandOptions& o) {
   if (o.cfg >= 0) settings.guidance = o.cfg;
 
   Model model(config);
+  check_classes(o.classes, model);
+  check_folder(o.output, "-o");
   load_network(model, o.ckpt);
   Model::Request r;
   for (int64_t i = 0; i < o.num; ++i)

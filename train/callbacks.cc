@@ -87,7 +87,7 @@ class GradientMonitor final : public Callback {
     double largest = 0, total = 0;
     for (const Parameter* p : v.optimizer.parameters()) {
       if (!p->var.grad().defined()) continue;
-      const double n = norm(p->var.grad());
+      const double n = norm(p->var.grad()) * v.gradient_scale;
       largest = std::max(largest, n);
       total += std::isinf(o_.norm_type) ? 0 : std::pow(n, o_.norm_type);
     }

@@ -20,6 +20,7 @@ struct RunView {
   const Progress& progress;
   EventWriter* events;  ///< may be null
   const std::vector<std::string>& class_names;
+  double gradient_scale = 1;  ///< with_gradients: times it, the gradients are those of the loss
 };
 
 class Callback {

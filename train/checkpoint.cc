@@ -144,8 +144,7 @@ std::vector<std::string> load_checkpoint(const std::string& folder, const Checkp
     for (NamedTensor& t : f.tensors)
       if (t.name.starts_with(prefix)) t.name = t.name.substr(prefix.size());
     const LoadReport r = store.load(f.tensors);
-    check<IoError>(r.complete(), folder + "/" + file, "does not fit the configured network: {}",
-                   r.str());
+    check<IoError>(r.complete(), folder + "/" + file, "does not fit the configured network: {}", r);
   };
   load(p.model.parameters(), "model.safetensors", "denoiser.");
   load(p.model.average(), "ema.safetensors", "ema_denoiser.");

@@ -99,7 +99,7 @@ Tensor sample_times(std::span<const uint64_t> samples, uint64_t seed, uint64_t s
 Tensor sample_noise(const Shape& shape, std::span<const uint64_t> samples, uint64_t seed,
                     uint64_t step, double noise_scale) {
   check<ShapeError>(shape.size() >= 1 && shape[0] == static_cast<int64_t>(samples.size()),
-                    "sample_noise", "{} for {} samples", shape.str(), samples.size());
+                    "sample_noise", "{} for {} samples", shape, samples.size());
   Tensor noise(shape, DType::f32);
   for (size_t i = 0; i < samples.size(); ++i) {
     Tensor one = noise.select(0, static_cast<int64_t>(i));
@@ -110,7 +110,7 @@ Tensor sample_noise(const Shape& shape, std::span<const uint64_t> samples, uint6
 
 Tensor interpolate(const Tensor& x, const Tensor& noise, const Tensor& t) {
   check<ShapeError>(x.shape() == noise.shape() && t.shape() == Shape{x.dim(0)}, "interpolate",
-                    "{}, {}, {}", x.describe(), noise.describe(), t.describe());
+                    "{}, {}, {}", x, noise, t);
   const Tensor a = x.contiguous(), b = noise.contiguous();
   const std::vector<double> times = t.values<double>();
   Tensor y = empty_like(a);
@@ -142,8 +142,8 @@ Var flow_matching_loss(const Var& pred, const Tensor& x, const Tensor& x_t, cons
                        const FlowLossOptions& o) {
   check<ShapeError>(pred.shape() == x.shape() && pred.shape() == x_t.shape() && pred.rank() >= 1 &&
                         t.shape() == Shape{pred.dim(0)},
-                    "flow_matching_loss", "pred {}, x {}, x_t {}, t {} do not fit",
-                    pred.value().describe(), x.describe(), x_t.describe(), t.describe());
+                    "flow_matching_loss", "pred {}, x {}, x_t {}, t {} do not fit", pred.value(), x,
+                    x_t, t);
   return apply(FlowLoss{.x = x, .x_t = x_t, .t = t, .o = o, .residual = {}, .slope = {}}, pred);
 }
 

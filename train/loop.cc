@@ -197,8 +197,9 @@ class Session {
                  "the loss of step {} is {}; lower the learning rate, set gradient_clip_val, or "
                  "look for the op with trainer.detect_anomaly=true",
                  progress_.step + 1, loss);
-    for (auto& cb : callbacks) cb->with_gradients(view, metrics);
     double scale = scaled ? 1 / progress_.loss_scale : 1;
+    view.gradient_scale = scale;
+    for (auto& cb : callbacks) cb->with_gradients(view, metrics);
     const double norm = gradient_norm(optimizer_->parameters(), scale);
     metrics.set("loss", loss);
     if (aux_sum != 0) metrics.set("sla2_router_loss", aux_sum / static_cast<double>(batches));
@@ -234,7 +235,8 @@ class Session {
     const Tensor y =
         drop_classes(b.y, b.samples, seed, round, flow_.null_condition_p, model_.null_class());
     const Tensor x_t = interpolate(b.x, noise, t);
-    const RandomKey key = RandomKey::derive(seed, Purpose::dropout, b.samples.front());
+    SampleKeys keys;
+    for (const uint64_t s : b.samples) keys.push_back(RandomKey::derive(seed, Purpose::dropout, s));
     std::optional<AnomalyMode> anomaly;
     if (c_.trainer.detect_anomaly) anomaly.emplace();
     Tape tape;
@@ -242,7 +244,7 @@ class Session {
     double loss = 0, aux = 0;
     {
       const Autocast cast(autocast_);
-      const JiTOutput out = model_.net(Weights::raw)(Var(x_t), t, y, {.training = &key});
+      const JiTOutput out = model_.net(Weights::raw)(Var(x_t), t, y, {.training = &keys});
       const Var fm = flow_matching_loss(out.image, b.x, x_t, t,
                                         {flow_.prediction, flow_.t_eps, flow_.clamp_target});
       loss = fm.value().item();

@@ -54,8 +54,7 @@ void Optimizer::load_state(const TensorFile& file, int64_t steps) {
     for (const std::string& n : names) {
       const Tensor& t = file.at(n + "." + p.name);
       check<IoError>(t.shape() == p.var.shape(), "optimizer",
-                     "the saved {} of '{}' is {}, the parameter {}", n, p.name, t.describe(),
-                     p.var.value().describe());
+                     "the saved {} of '{}' is {}, the parameter {}", n, p.name, t, p.var.value());
       s.tensors.push_back(t.to(p.var.dtype()).to(p.var.device()));
     }
   }

@@ -56,8 +56,7 @@ class Integrator {
     const Tensor pred = net_(xx, Tensor::full({2 * b}, t, x.dtype(), x.device()), labels_)
                             .to(x.dtype())
                             .contiguous();
-    check<ShapeError>(pred.shape() == two, "sample", "the network made {} from {}", pred.describe(),
-                      xx.describe());
+    check<ShapeError>(pred.shape() == two, "sample", "the network made {} from {}", pred, xx);
     ++result.evaluations;
     if (options_.progress && !options_.progress(result.evaluations, total_))
       fail<Error>("sample", "stopped");
@@ -174,7 +173,7 @@ SampleResult sample(const Object& config, const Denoiser& net, const Tensor& noi
                     const SampleOptions& options) {
   check<ShapeError>(
       noise.rank() >= 1 && cond.shape() == Shape{noise.dim(0)} && uncond.shape() == cond.shape(),
-      "sample", "noise {}, labels {} and {}", noise.describe(), cond.describe(), uncond.describe());
+      "sample", "noise {}, labels {} and {}", noise, cond, uncond);
   const NoGrad guard;
   const auto start = [&](const SamplerOptions& o, int64_t evaluations, UpperBound upper) {
     return Integrator(o, net, noise, cond, uncond, t_eps, evaluations, upper, options);

@@ -133,7 +133,7 @@ class TorchHooks : public PickleHooks {
          (empty || bytes <= std::max(kMaxExpanded, static_cast<int64_t>(source.storage.size())));
     check<IoError>(ok, where_,
                    "a tensor {} with strides {} at {} does not fit its storage of {} elements",
-                   shape.str(), strides.str(), offset, elements);
+                   shape, strides, offset, elements);
   }
 
   const ZipReader& zip_;

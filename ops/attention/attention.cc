@@ -32,13 +32,17 @@ AttentionOutput attention(const Var& q, const Var& k, const Var& v, const Attent
         "only method dense has dropout of the probabilities, not {}", name(spec.method));
   check(!spec.scale || scaled, "attention",
         "method {} has no scale of its own; leave it at 1/sqrt(D)", name(spec.method));
+  check(!params.q_step.defined() || spec.method == AttentionMethod::sla2 ||
+            spec.method == AttentionMethod::automatic,
+        "attention", "only sla2 learns the units of its integers, not {}", name(spec.method));
   switch (spec.method) {
     case AttentionMethod::automatic: {
-      check<ShapeError>(k.rank() == 4, "attention", "needs k (B, H, Nk, D), got {}",
-                        k.value().describe());
+      check<ShapeError>(k.rank() == 4, "attention", "needs k (B, H, Nk, D), got {}", k.value());
       AttentionSpec chosen = spec;
       chosen.method = automatic_method(spec.topk_ratio, k.dim(2));
-      return attention(q, k, v, chosen, params);
+      AttentionParams own = params;
+      if (chosen.method != AttentionMethod::sla2) own.q_step = own.k_step = {};
+      return attention(q, k, v, chosen, own);
     }
     case AttentionMethod::dense: {
       AttentionOutput out;

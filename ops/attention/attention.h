@@ -43,8 +43,9 @@ enum class RouterMode : uint8_t { hard, soft };
 enum class LinearRange : uint8_t { complement, global };
 /// How scores become a mask: a number of blocks, or as many of the best as hold the share `mass` of
 /// the row's softmax (top_p: with the block that reaches it; cdf: without, at least one) or of its
-/// gates (threshold: vmoba); random: a number of blocks by spec.key, whatever the scores.
-enum class Selector : uint8_t { topk, top_p, cdf, threshold, random };
+/// gates (threshold: vmoba); random: a number of blocks by spec.key, whatever the scores;
+/// topk_top_p: what either selects (SpargeAttention2, arXiv 2602.13515).
+enum class Selector : uint8_t { topk, top_p, cdf, threshold, random, topk_top_p };
 /// What SLA's linear branch covers: all keys; the blocks that are not selected; those of them that
 /// are not negligible either.
 enum class SlaVariant : uint8_t { main, complement, paper };
@@ -101,6 +102,8 @@ struct AttentionParams {
   Var proj_weight{}, proj_bias{};  ///< (D, D) and (D), after SLA's linear branch
   Var gate_c{};                    ///< (B, H, N, D), of VSA's coarse branch; undefined: 1
   Tensor mask{};                   ///< (B, H, T_m, T_n), not 0 = selected: method sparse
+  Var q_step{}, k_step{};  ///< (H), sla2 with quant.qk = int8: learned units of q and of the
+                           ///< smoothed k (LSQ); undefined: the largest value of a block / 127
 };
 
 struct AttentionStats {

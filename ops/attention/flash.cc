@@ -114,12 +114,11 @@ BlockLists block_lists(const Tensor& mask, int64_t block_q, int64_t block_k) {
 void check_qkv(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
   check<ShapeError>(q.rank() == 4 && k.rank() == 4 && v.shape() == k.shape() &&
                         q.dim(0) == k.dim(0) && q.dim(1) == k.dim(1) && q.dim(3) == k.dim(3),
-                    op, "needs q (B, H, Nq, D) and k, v (B, H, Nk, D); got q {}, k {}, v {}",
-                    q.describe(), k.describe(), v.describe());
+                    op, "needs q (B, H, Nq, D) and k, v (B, H, Nk, D); got q {}, k {}, v {}", q, k,
+                    v);
   check<DTypeError>(is_floating(q.dtype()) && q.dtype() == k.dtype() && q.dtype() == v.dtype(), op,
-                    "needs q, k, v of one floating type; got q {}, k {}, v {}", q.describe(),
-                    k.describe(), v.describe());
-  check<ShapeError>(q.dim(3) >= 1, op, "needs at least one channel; got q {}", q.describe());
+                    "needs q, k, v of one floating type; got q {}, k {}, v {}", q, k, v);
+  check<ShapeError>(q.dim(3) >= 1, op, "needs at least one channel; got q {}", q);
 }
 
 void check_blocks(const char* op, const Tensor& q, const Tensor& k, const Tensor* mask,
@@ -130,8 +129,8 @@ void check_blocks(const char* op, const Tensor& q, const Tensor& k, const Tensor
   if (mask == nullptr || !mask->defined()) return;
   const Shape want{q.dim(0), q.dim(1), blocks(q.dim(2), block_q), blocks(k.dim(2), block_k)};
   check<ShapeError>(mask->shape() == want, op,
-                    "mask {} does not fit: q {}, k {} in blocks of {} x {} need {}",
-                    mask->describe(), q.describe(), k.describe(), block_q, block_k, want.str());
+                    "mask {} does not fit: q {}, k {} in blocks of {} x {} need {}", *mask, q, k,
+                    block_q, block_k, want);
 }
 
 }  // namespace tenun::attn

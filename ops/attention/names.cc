@@ -49,11 +49,12 @@ struct Names<LinearRange> {
 template <>
 struct Names<Selector> {
   static constexpr const char* kind = "selector";
-  static constexpr std::array<Named<Selector>, 5> list{{{Selector::topk, "topk"},
+  static constexpr std::array<Named<Selector>, 6> list{{{Selector::topk, "topk"},
                                                         {Selector::top_p, "top_p"},
                                                         {Selector::cdf, "cdf"},
                                                         {Selector::threshold, "threshold"},
-                                                        {Selector::random, "random"}}};
+                                                        {Selector::random, "random"},
+                                                        {Selector::topk_top_p, "topk_top_p"}}};
 };
 template <>
 struct Names<SlaVariant> {

@@ -196,7 +196,7 @@ AttentionOutput pixelgen_sla2(const Var& q_, const Var& k_, const Var& v_,
   attn::cast_low(q, k, v);
   attn::check_qkv(kOp, q.value(), k.value(), v.value());
   check<ShapeError>(q.dim(2) == k.dim(2), kOp, "is self-attention: q {} and k {} differ in length",
-                    q.value().describe(), k.value().describe());
+                    q.value(), k.value());
   check(spec.compression >= 1, kOp, "compression must be positive, got {}", spec.compression);
   attn::check_ratio(kOp, "topk_ratio", spec.topk_ratio);
   check(spec.dropout == 0, kOp, "has no dropout of the probabilities; set it to 0");
@@ -205,8 +205,8 @@ AttentionOutput pixelgen_sla2(const Var& q_, const Var& k_, const Var& v_,
         "needs the parameters alpha (H) and proj_l (C, C)");
   check<ShapeError>(
       params.alpha.shape() == Shape{h} && params.proj_l.shape() == Shape{width, width}, kOp,
-      "needs alpha ({}) and proj_l ({}, {}), got {} and {}", h, width, width,
-      params.alpha.value().describe(), params.proj_l.value().describe());
+      "needs alpha ({}) and proj_l ({}, {}), got {} and {}", h, width, width, params.alpha.value(),
+      params.proj_l.value());
 
   AttentionOutput out = cells(q, k, spec, params);
   const int64_t cell = spec.compression;

@@ -12,7 +12,7 @@ Var project(const char* op, const Var& pooled, const Var& w) {
   if (!w.defined()) return pooled;
   const int64_t d = pooled.dim(3);
   check<ShapeError>(w.shape() == Shape{d, d}, op, "a router matrix must be ({}, {}), got {}", d, d,
-                    w.value().describe());
+                    w.value());
   return linear(pooled, cast(w, pooled.dtype()));
 }
 

@@ -270,8 +270,7 @@ Tensor topk_blocks(const Tensor& scores, int64_t k, Forced forced) {
   return mask;
 }
 Var soft_topk(const Var& x, double target, double tau, Forced forced) {
-  check<ShapeError>(x.rank() >= 1, "soft_topk", "needs at least one axis, got {}",
-                    x.value().describe());
+  check<ShapeError>(x.rank() >= 1, "soft_topk", "needs at least one axis, got {}", x.value());
   check(target > 0, "soft_topk", "the target {} must be positive", target);
   check(tau > 0, "soft_topk", "tau {} must be positive", tau);
   return apply(SoftTopk{.target = target, .tau = tau, .forced = forced}, x);

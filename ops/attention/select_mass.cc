@@ -3,6 +3,7 @@
 #include "tenun/core/random.h"
 #include "tenun/ops/attention/methods.h"
 #include "tenun/ops/attention/select_rows.h"
+#include "tenun/ops/elementwise.h"
 
 namespace tenun {
 namespace attn {
@@ -102,7 +103,7 @@ void check_self(const char* op, const Tensor& q, const Tensor& k, const Tensor& 
   check_qkv(op, q, k, v);
   check_blocks(op, q, k, nullptr, block, block);
   check<ShapeError>(q.dim(2) == k.dim(2), op, "is self-attention: q {} and k {} differ in length",
-                    q.describe(), k.describe());
+                    q, k);
 }
 
 Tensor select_blocks(const char* op, const Tensor& scores, const AttentionSpec& spec,
@@ -113,18 +114,22 @@ Tensor select_blocks(const char* op, const Tensor& scores, const AttentionSpec& 
     case Selector::top_p:
     case Selector::cdf: return mass_blocks(scores, spec.mass, spec.selector, forced);
     case Selector::random: return random_blocks(scores, count, spec.key, forced);
+    case Selector::topk_top_p:
+      return maximum(Var(topk_blocks(scores, count, forced)),
+                     Var(mass_blocks(scores, spec.mass, Selector::top_p, forced)))
+          .value();
     case Selector::threshold: break;
   }
-  fail(op, "takes the selectors topk, top_p, cdf and random, not {}", name(spec.selector));
+  fail(op, "takes the selectors topk, top_p, topk_top_p, cdf and random, not {}",
+       name(spec.selector));
 }
 
 }  // namespace attn
 
 Tensor top_p_block_map(const Tensor& scores, double p, Selector convention) {
   constexpr const char* kOp = "top_p_block_map";
-  check<ShapeError>(scores.rank() >= 1, kOp, "needs at least one axis, got {}", scores.describe());
-  check<DTypeError>(is_floating(scores.dtype()), kOp, "needs floating scores, got {}",
-                    scores.describe());
+  check<ShapeError>(scores.rank() >= 1, kOp, "needs at least one axis, got {}", scores);
+  check<DTypeError>(is_floating(scores.dtype()), kOp, "needs floating scores, got {}", scores);
   check(convention == Selector::top_p || convention == Selector::cdf, kOp,
         "knows top_p and cdf, not {}", name(convention));
   return attn::mass_blocks(scores.to(attn::compute_dtype(scores.dtype())), p, convention);

@@ -26,7 +26,7 @@ void check_spec(const Var& q, const Var& k, const Var& v, const AttentionSpec& s
   const int64_t d = q.dim(3);
   check<ShapeError>(p.proj_weight.shape() == Shape{d, d} && p.proj_bias.shape() == Shape{d}, kOp,
                     "needs proj_weight ({}, {}) and proj_bias ({}), got {} and {}", d, d, d,
-                    p.proj_weight.value().describe(), p.proj_bias.value().describe());
+                    p.proj_weight.value(), p.proj_bias.value());
 }
 
 }  // namespace

@@ -3,6 +3,10 @@
 //   O = sigmoid(alpha) O_s + (1 - sigmoid(alpha)) O_l
 // Stage 1 trains router and alpha in soft mode, where m = SoftTop-k(scores) weighs the exact branch
 // and 1 - m the linear one; afterwards the mask is hard and the router is frozen.
+// Low-bit forward: the kernels round by the largest value of a block. With learned units (LSQ,
+// Esser et al. 2020) q and the smoothed k are rounded by fake_quant_int8 in front of the unrounded
+// kernels: integers times units, too, with gradients for the units, at the speed of the unrounded
+// form; the gradients of q and k are those at the rounded values.
 #include <algorithm>
 
 #include "tenun/autograd/tape.h"
@@ -11,6 +15,8 @@
 #include "tenun/ops/attention/parts.h"
 #include "tenun/ops/attention/router.h"
 #include "tenun/ops/attention/sparse_linear.h"
+#include "tenun/ops/quant.h"
+#include "tenun/ops/shape.h"
 
 namespace tenun {
 namespace {
@@ -32,7 +38,19 @@ void check_spec(const Var& q, const Var& k, const Var& v, const AttentionSpec& s
   check(p.alpha.defined(), kOp, "needs the parameter alpha, of shape (H) or (H, T_m)");
   const int64_t h = q.dim(1), tm = attn::blocks(q.dim(2), s.block_q);
   check<ShapeError>(p.alpha.shape() == Shape{h} || p.alpha.shape() == Shape{h, tm}, kOp,
-                    "alpha must be ({}) or ({}, {}), got {}", h, h, tm, p.alpha.value().describe());
+                    "alpha must be ({}) or ({}, {}), got {}", h, h, tm, p.alpha.value());
+  check<ShapeError>(
+      p.q_step.defined() == p.k_step.defined() &&
+          (!p.q_step.defined() || (p.q_step.shape() == Shape{h} && p.k_step.shape() == Shape{h})),
+      kOp, "q_step and k_step must both be ({}), got {} and {}", h, p.q_step.value(),
+      p.k_step.value());
+}
+
+// x (B, H, N, D) rounded to multiples of each head's step.
+Var on_grid(const Var& x, const Var& step, int64_t block) {
+  const int64_t b = x.dim(0), h = x.dim(1);
+  const Var steps = expand(reshape(step, {1, h, 1}), {b, h, attn::blocks(x.dim(2), block)});
+  return fake_quant_int8(x, steps, {.granularity = Granularity::block, .block = block});
 }
 
 }  // namespace
@@ -50,6 +68,13 @@ AttentionOutput sla2_attention(const Var& q_, const Var& k_, const Var& v_,
   args.scale = attn::default_scale(q);
   args.block_q = spec.block_q, args.block_k = spec.block_k;
   args.quant = spec.quant;
+  const bool learned = params.q_step.defined() && spec.quant.qk == LowBit::int8;
+  Var exact_q = q, exact_k = k;
+  if (learned) {
+    exact_q = on_grid(q, params.q_step, spec.block_q);
+    exact_k = on_grid(attn::smooth_tokens(k), params.k_step, spec.block_k);
+    args.quant.qk = LowBit::none;
+  }
   attn::LinearArgs linear{.feature_map = spec.feature_map,
                           .eps = spec.eps,
                           .block_q = spec.block_q,
@@ -66,10 +91,11 @@ AttentionOutput sla2_attention(const Var& q_, const Var& k_, const Var& v_,
     attn::BlockLists lists = attn::block_lists(m.value(), spec.block_q, spec.block_k);
     const int64_t pairs = m.value().numel(), listed = lists.row_index.numel();
     out.stats.density = pairs > 0 ? static_cast<double>(listed) / static_cast<double>(pairs) : 0;
-    if (spec.phi_on_smoothed_k) {
-      const attn::FlashVars exact = attn::flash(q, k, v, {}, std::move(args), std::move(lists));
-      const Var rest = attn::linear_complement(q, attn::smooth_tokens(k), v, global ? Var() : m,
-                                               std::move(linear));
+    if (spec.phi_on_smoothed_k || learned) {
+      const attn::FlashVars exact =
+          attn::flash(exact_q, exact_k, v, {}, std::move(args), std::move(lists));
+      const Var phi_k = spec.phi_on_smoothed_k ? attn::smooth_tokens(k) : k;
+      const Var rest = attn::linear_complement(q, phi_k, v, global ? Var() : m, std::move(linear));
       out.o = attn::mix(exact.o, rest, params.alpha, m.value(), spec.block_q);
       out.lse = exact.lse.value();
     } else {

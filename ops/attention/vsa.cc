@@ -116,8 +116,7 @@ AttentionOutput vsa_attention(const Var& q_, const Var& k_, const Var& v_,
         "topk and prefix must not be negative, got {} and {}", spec.topk, spec.prefix);
   const Var& gate = params.gate_c;
   check<ShapeError>(!gate.defined() || gate.shape() == q.shape(), kOp,
-                    "gate_c must have the shape of q, {}, got {}", q.value().describe(),
-                    gate.value().describe());
+                    "gate_c must have the shape of q, {}, got {}", q.value(), gate.value());
   const Var qc = attn::block_mean(q, block, attn::PoolDivisor::count),
             kc = attn::block_mean(k, block, attn::PoolDivisor::count),
             vc = attn::block_mean(v, block, attn::PoolDivisor::count);

@@ -46,6 +46,7 @@ AttentionParams params_of(const OpArgs& a) {
   p.router_q = a["router_q"], p.router_k = a["router_k"], p.alpha = a["alpha"];
   p.proj_l = a["proj_l"], p.proj_weight = a["proj_weight"], p.proj_bias = a["proj_bias"];
   p.gate_c = a["gate_c"], p.mask = a.tensor("mask");
+  p.q_step = a["q_step"], p.k_step = a["k_step"];
   return p;
 }
 
@@ -130,7 +131,9 @@ void add_attention_any_ops(OpTable& table) {
                   {"proj_weight", true},
                   {"proj_bias", true},
                   {"gate_c", true},
-                  {.name = "mask", .optional = true, .integer = true}},
+                  {.name = "mask", .optional = true, .integer = true},
+                  {"q_step", true},
+                  {"k_step", true}},
        .attrs = {{"method", "", "auto, dense, sage, sla2, sla, ..."},
                  {"block_q", "128", "queries of a block"},
                  {"block_k", "64", "keys of a block"},
@@ -146,7 +149,8 @@ void add_attention_any_ops(OpTable& table) {
                  {"quant.qk", "none", "int8: low-bit q k^T in the forward pass"},
                  {"quant.pv", "none", "int8 or fp8 (E4M3): low-bit p v in the forward pass"},
                  {"scale", "1/sqrt(D)", "dense, sparse: factor of the scores"},
-                 {"selector", "topk", "sparse, sparge, vmoba: topk, top_p, cdf, threshold, random"},
+                 {"selector", "topk",
+                  "sparse, sparge, vmoba: topk, top_p, topk_top_p, cdf, threshold, random"},
                  {"mass", "0.9", "share that top_p, cdf and threshold collect"},
                  {"variant", "complement", "sla: main, complement or paper"},
                  {"negligible_ratio", "0", "sla paper: share of key blocks left out"},

@@ -108,12 +108,14 @@ std::vector<Tensor> sparse_reference(const OpArgs& args) {
     for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<double>(s.key.uniform(i));
   Matrix m = doubles(
       NaiveAttention::topk(f64_tensor(x, scores.shape()), std::max<int64_t>(k, 1), rows, cols));
-  if (s.selector == Selector::top_p || s.selector == Selector::cdf)
+  const bool both = s.selector == Selector::topk_top_p;
+  if (both || s.selector == Selector::top_p || s.selector == Selector::cdf)
     for (int64_t r = 0; r < scores.numel() / tn; ++r) {
       if (r % scores.dim(2) < rows) continue;
       const auto flags = by_mass(Matrix(x.begin() + r * tn + cols, x.begin() + (r + 1) * tn),
-                                 s.mass, s.selector == Selector::top_p);
-      for (int64_t j = cols; j < tn; ++j) m[at(r * tn + j)] = flags[at(j - cols)];
+                                 s.mass, s.selector != Selector::cdf);
+      for (int64_t j = cols; j < tn; ++j)
+        m[at(r * tn + j)] = both && m[at(r * tn + j)] != 0 ? 1 : flags[at(j - cols)];
     }
   const Tensor mask = f64_tensor(m, scores.shape());
   const auto w = n.token_weights(mask, s.block_q, s.block_k);
@@ -239,9 +241,9 @@ void add_attention_blocks_ops(OpTable& table) {
        .inputs = {{"q"}, {"k"}, {"v"}},
        .attrs = {block_q,
                  block_k,
-                 {"selector", "topk", "topk, top_p, cdf or random"},
-                 {"topk_ratio", "0.1", "topk and random: share of key blocks"},
-                 {"mass", "0.9", "top_p and cdf: share of the row's softmax"},
+                 {"selector", "topk", "topk, top_p, topk_top_p, cdf or random"},
+                 {"topk_ratio", "0.1", "topk, topk_top_p and random: share of key blocks"},
+                 {"mass", "0.9", "top_p, topk_top_p and cdf: share of the row's softmax"},
                  {"seed", "0", "of random"},
                  prefix},
        .outputs = {"o", "mask"},
@@ -257,6 +259,21 @@ void add_attention_blocks_ops(OpTable& table) {
            {"top_p",
             qkv(1, 2, 33, 33, 8),
             {{"selector", "top_p"}, {"mass", 0.5}, {"block_q", 8}, {"block_k", 4}}},
+           {"topk_top_p",
+            qkv(1, 2, 33, 33, 8),
+            {{"selector", "topk_top_p"},
+             {"topk_ratio", 0.3},
+             {"mass", 0.4},
+             {"block_q", 8},
+             {"block_k", 4}}},
+           {"topk_top_p_prefix",
+            qkv(1, 1, 40, 52, 16),
+            {{"selector", "topk_top_p"},
+             {"topk_ratio", 0.1},
+             {"mass", 0.3},
+             {"block_q", 8},
+             {"block_k", 4},
+             {"prefix", 6}}},
            {"cdf_prefix",
             qkv(1, 1, 40, 40, 8),
             {{"selector", "cdf"}, {"mass", 0.5}, {"block_q", 8}, {"block_k", 4}, {"prefix", 6}}},

@@ -67,6 +67,9 @@ void describe_jit_base(Fields& f, JiTOptions& o) {
       if (range.options.tile != o.attention.tile)
         return Complaint{"attention_layers", "the token order is the same in all blocks",
                          "set attention.tile instead"};
+      if (range.options.start_layer != o.attention.start_layer)
+        return Complaint{"attention_layers", "start_layer has no meaning in a range of blocks",
+                         "`first` is where the range starts; attention.start_layer is for all"};
       if (range.first >= o.depth || range.last >= o.depth ||
           (range.last >= 0 && range.last < range.first))
         return Complaint{"attention_layers",
@@ -139,6 +142,9 @@ void describe(Fields& f, LowBitOptions& o) {
   f.add("qk", o.qk, "queries times keys", kLowBits);
   f.add("pv", o.pv, "probabilities times values", kLowBitValues);
   f.add("smooth_k", o.smooth_k, "subtract the mean key before quantising");
+  f.add("scales", o.scales,
+        "units of the integers of qk: the largest value of a block (amax), or learned (sla2)",
+        {{"amax", QuantScales::amax}, {"learned", QuantScales::learned}});
 }
 
 void describe(Fields& f, AttentionOptions& o) {
@@ -179,15 +185,17 @@ void describe(Fields& f, AttentionOptions& o) {
         alias("token_order"));
   f.add("dense_prefix", o.dense_prefix,
         "class tokens are always selected as keys and dense as queries");
-  f.add("selector", o.selector,
-        "sparse, sparge, vmoba: a number of blocks, the best by their mass, or any; threshold is "
-        "vmoba's mass",
-        {{"topk", Selector::topk},
-         {"top_p", Selector::top_p},
-         {"cdf", Selector::cdf},
-         {"threshold", Selector::threshold},
-         {"random", Selector::random}});
-  f.add("mass", o.mass, "share that top_p, cdf and threshold collect", at_least(0));
+  f.add(
+      "selector", o.selector,
+      "sparse, sparge, vmoba: a number of blocks, the best by their mass, what either selects, or "
+      "any; threshold is vmoba's mass",
+      {{"topk", Selector::topk},
+       {"top_p", Selector::top_p},
+       {"cdf", Selector::cdf},
+       {"threshold", Selector::threshold},
+       {"random", Selector::random},
+       {"topk_top_p", Selector::topk_top_p}});
+  f.add("mass", o.mass, "share that top_p, topk_top_p, cdf and threshold collect", at_least(0));
   f.add("topk", o.topk, "vsa, vmoba, llsa: key blocks of a row; 0: from topk_ratio", at_least(0));
   f.add("variant", o.variant,
         "sla: linear branch over all keys (main), unselected blocks (complement), or those of them "
@@ -215,6 +223,10 @@ void describe(Fields& f, AttentionOptions& o) {
       return Complaint{"router_score", "sla2 routes by logits", "pixelgen_sla2 softmaxes them"};
     if (o.method == "sla2" && o.projection != LinearProjection::none)
       return Complaint{"projection", "sla2 has no projection", "sla and pixelgen_sla2 have one"};
+    const bool takes_steps = o.method == "sla2" || o.method == "dense" || o.method == "auto";
+    if (o.quant.scales == QuantScales::learned && (o.quant.qk != LowBit::int8 || !takes_steps))
+      return Complaint{"quant", "learned scales are those of sla2 with qk: int8",
+                       "set scales: amax"};
     if (!o.quant.smooth_k && (o.quant.qk != LowBit::none || o.quant.pv != LowBit::none))
       return Complaint{"quant", "low-bit products always subtract the mean key",
                        "leave smooth_k at true"};

@@ -31,7 +31,8 @@ class Dataset {
 };
 
 /// A folder of class folders: the class is the rank of the folder's name, images are sorted within
-/// a class. Files that are no images by their extension are passed over.
+/// a class. Files that are no images by their extension are passed over. JPEG files with sides of
+/// at least four times the resolution are decoded at half their size or less, as the decoder can.
 [[nodiscard]] std::unique_ptr<Dataset> make_image_folder(const ImageFolderOptions& o);
 /// The procedural batik of train/batik.
 [[nodiscard]] std::unique_ptr<Dataset> make_batik_dataset(const BatikDatasetOptions& o);

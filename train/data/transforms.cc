@@ -134,7 +134,7 @@ Image flip_horizontal(const Image& in) {
 
 void image_to_tensor(const Image& in, Tensor& out) {
   check<ShapeError>(out.shape() == Shape{3, in.height, in.width} && out.contiguous_layout(),
-                    "image_to_tensor", "{}x{} into {}", in.width, in.height, out.describe());
+                    "image_to_tensor", "{}x{} into {}", in.width, in.height, out);
   float* p = out.mutable_data<float>();
   const size_t pixels = in.rgb.size() / 3;
   for (size_t c = 0; c < 3; ++c)
@@ -144,7 +144,7 @@ void image_to_tensor(const Image& in, Tensor& out) {
 
 Image tensor_to_image(const Tensor& x) {
   check<ShapeError>(x.rank() == 3 && x.dim(0) == 3, "tensor_to_image", "needs (3, H, W), got {}",
-                    x.describe());
+                    x);
   const std::vector<float> v = x.values<float>();
   Image out(static_cast<int>(x.dim(2)), static_cast<int>(x.dim(1)));
   const size_t pixels = out.rgb.size() / 3;
