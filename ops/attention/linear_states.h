@@ -1,12 +1,11 @@
-// What the forward passes of the linear branch share: one state for each key block, and the sum of
+// What the passes over the linear branch share: one state for each key block, and the sum of
 // states that a query block reads (in the backward pass also the other way round). Three ways to
 // that sum:
 //   all keys        one sum
-//   block lists     the total minus the listed states: at N = 16384 and 3 % listed (7 of 256) 0.3
-//   ms
-//                   a head where the product with the 0/1 mask takes 2.7 ms; break-even near a
-//                   quarter of the blocks, above which, and for relu, whose states may be exactly
-//                   0, the mask product is taken
+//   block lists     the total minus the listed states: at N = 16384 and 3 % listed (7 of 256) it
+//                   takes 0.3 ms a head where the product with the 0/1 mask takes 2.7 ms;
+//                   break-even near a quarter of the blocks, above which, and for relu, whose
+//                   states may be exactly 0, the mask product is taken
 //   block weights   a product of weights and states
 // An infinity or NaN in a listed block cannot be subtracted: heads that have one add up the blocks
 // that are not listed. Internal to linear.cc and sparse_linear_forward.cc.
@@ -23,6 +22,7 @@
 
 namespace tenun::attn {
 
+/// Of the key blocks whose states are summed.
 enum class StateRange { all, lists, weights };
 
 template <class T>
