@@ -52,7 +52,8 @@ struct LinearStates {
                                               : StateRange::weights),
         block_q(range == StateRange::all && !args.gate.defined() ? 4 * kPanel : args.block_q),
         block_k(range == StateRange::all ? 4 * kPanel : args.block_k),
-        apart(heads % num_threads() == 0 || heads >= 4 * num_threads()),
+        apart(grain(4 * (nq + nk) * state()) == 1 &&
+              (heads % num_threads() == 0 || heads >= 4 * num_threads())),
         feature(args.feature_map == FeatureMap::softmax ? simd::Feature::softmax
                 : args.feature_map == FeatureMap::elu   ? simd::Feature::elu
                                                         : simd::Feature::relu),
@@ -74,8 +75,8 @@ struct LinearStates {
   }
   [[nodiscard]] bool listed() const { return args.lists != nullptr && !args.weight.defined(); }
 
-  // Heads that keep all threads busy are a task each, and the inner loops run inside it, in order.
-  // Otherwise the inner loops are shared, head by head. The sums are the same ones.
+  // Large heads that keep all threads busy are a task each, and the inner loops run inside it, in
+  // order. Otherwise the inner loops are shared, head by head. The sums are the same ones.
   template <class F>
   void each_head(F&& f) const {
     parallel_for(0, heads, apart ? 1 : heads, [&](int64_t b, int64_t e) {
