@@ -156,7 +156,8 @@ bool has_low_bit(AttentionMethod m) {
 }
 
 bool is_branch(const std::string& section) {
-  return section.starts_with("flash attention") || section.starts_with("linear attention");
+  return section.starts_with("flash attention") || section.starts_with("linear attention") ||
+         section.starts_with("sparse linear attention");
 }
 
 Timing time_attention(const AttentionCase& c, Passes d, double seconds) {

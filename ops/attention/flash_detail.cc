@@ -8,7 +8,7 @@ namespace {
 template <class T>
 T largest(const T* x, int64_t n) {
   T m = 0;
-  for (int64_t i = 0; i < n; ++i) m = std::max(m, std::abs(x[i]));
+  for (int64_t i = 0; i < n; ++i) m = larger(m, std::abs(x[i]));
   return m;
 }
 
@@ -43,7 +43,7 @@ Tensor round_channels(Tensor& x, LowBit to) {
       double* const at = p + h * n * d;
       double* const scale = u + h * d;
       for (int64_t i = 0; i < n; ++i)
-        for (int64_t c = 0; c < d; ++c) scale[c] = std::max(scale[c], std::abs(at[i * d + c]));
+        for (int64_t c = 0; c < d; ++c) scale[c] = larger(scale[c], std::abs(at[i * d + c]));
       for (int64_t c = 0; c < d; ++c) scale[c] /= largest_value(to);
       for (int64_t i = 0; i < n; ++i)
         for (int64_t c = 0; c < d; ++c)
@@ -69,7 +69,7 @@ LowBitOperands low_bit_operands(const Tensor& q, Tensor& k, Tensor& v, const Fla
       const int64_t last = std::min(first + args.block_q, q.dim(2));
       double most = 0;
       for (int64_t i = first; i < last; ++i)
-        most = std::max(most, largest(heads[g / groups].row(i), q.dim(3)));
+        most = larger(most, largest(heads[g / groups].row(i), q.dim(3)));
       unit[g] = most / 127;
     }
     low.k_unit = round_rows<double>(k, args.block_k);

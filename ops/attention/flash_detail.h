@@ -21,6 +21,11 @@ struct LowBitOperands {
 [[nodiscard]] constexpr double largest_value(LowBit type) {
   return type == LowBit::fp8 ? 448 : 127;
 }
+/// The larger one of two magnitudes; NaN if one is NaN.
+template <class T>
+[[nodiscard]] T larger(T a, T b) {
+  return a >= b || a != a ? a : b;
+}
 /// Rounded to FP8 E4M3, halves to even: 3 bits behind the leading one from 2^-6 on, steps of 2^-9
 /// below; at most 448.
 template <class T>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "tenun/core/parallel.h"
@@ -102,42 +103,34 @@ Tensor per_channel(const Tensor& x, F&& f, G&& fold) {
   return all;
 }
 
-// 8-bit scores: q per query block, smoothed k per key block.
-void quantize_scores(Operands<float>& o, const Tensor& q, const Tensor& k, const FlashArgs& args) {
+// 8-bit scores: smoothed k per key block.
+void quantize_keys(Operands<float>& o, const Tensor& k, const FlashArgs& args,
+                   const ChannelStats* known) {
   const simd::PackKernels& pack = simd::pack_kernels();
-  const int64_t heads = q.dim(0) * q.dim(1), nq = q.dim(2), nk = k.dim(2), d = q.dim(3);
-  const int64_t tm = blocks(nq, args.block_q), tn = blocks(nk, args.block_k);
-  o.q_unit = Tensor({heads, tm}, DType::f32);
+  const int64_t heads = k.dim(0) * k.dim(1), nk = k.dim(2), d = k.dim(3);
+  const int64_t tn = blocks(nk, args.block_k);
   o.k_unit = Tensor({heads, tn}, DType::f32);
   o.key_rows = o.block == 0 ? nk : tn * o.padded;
   o.k_start = Tensor({heads, o.key_rows}, DType::i32);
   Tensor bytes({heads, o.key_rows, o.depth}, DType::i8);
-  const Tokens<float> qs(q), ks(k);
-  const Tensor sums = per_channel(
-      k,
-      [&](int64_t bh, int64_t first, int64_t count, float* room, float* y) {
-        const simd::TokenRows<float> x = ks.rows(bh, first, count, room);
-        pack.sum(x.p, x.stride, count, d, y);
-      },
-      [&](float a, float b) { return a + b; });
-  std::vector<float> mean(sums.span<float>().begin(), sums.span<float>().end());
+  const Tokens<float> ks(k);
+  std::vector<float> mean(static_cast<size_t>(heads * d));
+  if (known != nullptr) {
+    std::copy_n(known->k_sum, heads * d, mean.data());
+  } else {
+    const Tensor sums = per_channel(
+        k,
+        [&](int64_t bh, int64_t first, int64_t count, float* room, float* y) {
+          const simd::TokenRows<float> x = ks.rows(bh, first, count, room);
+          pack.sum(x.p, x.stride, count, d, y);
+        },
+        [](float a, float b) { return a + b; });
+    std::copy_n(sums.data<float>(), heads * d, mean.data());
+  }
   for (float& m : mean) m /= static_cast<float>(nk);
-  float *const qu = o.q_unit.mutable_data<float>(), *const ku = o.k_unit.mutable_data<float>();
+  float* const unit = o.k_unit.mutable_data<float>();
   int32_t* const start = o.k_start.mutable_data<int32_t>();
   int8_t* const out = bytes.mutable_data<int8_t>();
-  parallel_for(0, heads * tm, grain(4 * args.block_q * d), [&](int64_t b, int64_t e) {
-    std::vector<float> most(static_cast<size_t>(d)), room(static_cast<size_t>(kPanel * d));
-    for (int64_t i = b; i < e; ++i) {
-      const int64_t end = std::min((i % tm + 1) * args.block_q, nq);
-      std::fill(most.begin(), most.end(), 0.0f);
-      for (int64_t at = i % tm * args.block_q; at < end; at += kPanel) {
-        const int64_t count = std::min(kPanel, end - at);
-        const simd::TokenRows<float> x = qs.rows(i / tm, at, count, room.data());
-        pack.largest(x.p, x.stride, count, d, most.data());
-      }
-      qu[i] = *std::max_element(most.begin(), most.end()) / 127;
-    }
-  });
   parallel_for(0, heads * tn, grain(8 * args.block_k * d), [&](int64_t b, int64_t e) {
     std::vector<float> room(static_cast<size_t>(std::min(args.block_k, nk) * d));
     for (int64_t i = b; i < e; ++i) {
@@ -145,11 +138,11 @@ void quantize_scores(Operands<float>& o, const Tensor& q, const Tensor& k, const
       const int64_t at = bh * o.key_rows + o.begin(first),
                     count = std::min(args.block_k, nk - first);
       const simd::TokenRows<float> x = ks.rows(bh, first, count, room.data());
-      ku[i] = pack.key_bytes(x.p, x.stride, count, d, o.depth, mean.data() + bh * d,
-                             out + at * o.depth, start + at);
+      unit[i] = pack.key_bytes(x.p, x.stride, count, d, o.depth, mean.data() + bh * d,
+                               out + at * o.depth, start + at);
     }
   });
-  o.k = contiguous<int8_t>(bytes, q.dim(1), o.key_rows * o.depth, o.depth / 4);
+  o.k = contiguous<int8_t>(bytes, k.dim(1), o.key_rows * o.depth, o.depth / 4);
 }
 
 Value value_of(Quant quant) {
@@ -157,17 +150,22 @@ Value value_of(Quant quant) {
 }
 
 // 8-bit values: one unit per channel over all keys.
-void quantize_values(Operands<float>& o, const Tensor& v, LowBit type) {
+void quantize_values(Operands<float>& o, const Tensor& v, LowBit type, const ChannelStats* known) {
   const simd::PackKernels& pack = simd::pack_kernels();
-  const int64_t d = v.dim(3);
+  const int64_t heads = v.dim(0) * v.dim(1), d = v.dim(3);
   const Tokens<float> vs(v);
-  o.v_unit = per_channel(
-      v,
-      [&](int64_t bh, int64_t first, int64_t count, float* room, float* y) {
-        const simd::TokenRows<float> x = vs.rows(bh, first, count, room);
-        pack.largest(x.p, x.stride, count, d, y);
-      },
-      [](float a, float b) { return std::max(a, b); });
+  if (known != nullptr) {
+    o.v_unit = Tensor({heads, d}, DType::f32);
+    std::copy_n(known->v_largest, heads * d, o.v_unit.mutable_data<float>());
+  } else {
+    o.v_unit = per_channel(
+        v,
+        [&](int64_t bh, int64_t first, int64_t count, float* room, float* y) {
+          const simd::TokenRows<float> x = vs.rows(bh, first, count, room);
+          pack.largest(x.p, x.stride, count, d, y);
+        },
+        larger<float>);
+  }
   Tensor inverse(o.v_unit.shape(), DType::f32);
   float *const unit = o.v_unit.mutable_data<float>(), *const inv = inverse.mutable_data<float>();
   for (int64_t c = 0; c < inverse.numel(); ++c) {
@@ -227,15 +225,38 @@ Tensor token_pairs(const Tensor& x, int64_t block) {
   return o.v.memory;
 }
 
+float unit_of_queries(const Operands<float>& o, int64_t bh, int64_t first, int64_t end, int64_t d) {
+  const simd::PackKernels& pack = simd::pack_kernels();
+  std::vector<float> most(static_cast<size_t>(d)), room(static_cast<size_t>(kPanel * d));
+  const auto* const base = static_cast<const char*>(o.q.at(bh));
+  for (int64_t at = first; at < end; at += kPanel) {
+    const int64_t count = std::min(kPanel, end - at);
+    const char* const rows = base + at * o.q.stride * o.q.size;
+    if (o.widen_q) {
+      pack.widen(reinterpret_cast<const uint16_t*>(rows), o.q.stride, count, d, room.data());
+      pack.largest(room.data(), d, count, d, most.data());
+    } else {
+      pack.largest(reinterpret_cast<const float*>(rows), o.q.stride, count, d, most.data());
+    }
+  }
+  return std::accumulate(most.begin(), most.end(), 0.0f, larger<float>) / 127;
+}
+
+bool multiplies_bf16(const Tensor& q, const Tensor& k, const Tensor& v, const FlashArgs& args) {
+  const bool blocked = args.lists != nullptr || args.weight.defined();
+  return in_pairs(q) && in_pairs(k) && in_pairs(v) && args.dropout == 0 && !args.quant.any() &&
+         (!blocked || args.block_k % 2 == 0);
+}
+
 template <>
-Operands<double> operands(const Tensor& q, const Tensor& k, const Tensor& v,
-                          const FlashArgs& args) {
+Operands<double> operands(const Tensor& q, const Tensor& k, const Tensor& v, const FlashArgs& args,
+                          const ChannelStats*) {
   return exact_operands(compute_rows(q), compute_rows(k), compute_rows(v), args);
 }
 
 template <>
 Operands<float> operands(const Tensor& q_, const Tensor& k_, const Tensor& v_,
-                         const FlashArgs& args) {
+                         const FlashArgs& args, const ChannelStats* known) {
   Operands<float> o;
   o.depth = padded_depth(q_.dim(3));
   const bool blocked = args.lists != nullptr || args.weight.defined() || args.quant.any();
@@ -243,8 +264,7 @@ Operands<float> operands(const Tensor& q_, const Tensor& k_, const Tensor& v_,
     o.block = blocked ? args.block_k : 64;
     o.padded = (o.block + n - 1) / n * n;
   };
-  if (in_pairs(q_) && in_pairs(k_) && in_pairs(v_) && args.dropout == 0 && !args.quant.any() &&
-      (!blocked || args.block_k % 2 == 0)) {
+  if (multiplies_bf16(q_, k_, v_, args)) {
     o.score = Score::bf16, o.value = Value::bf16;
     o.q = in_place<bf16>(q_), o.k = in_place<bf16>(k_);
     o.q.stride /= 2, o.k.stride /= 2;
@@ -261,11 +281,11 @@ Operands<float> operands(const Tensor& q_, const Tensor& k_, const Tensor& v_,
   o.widen_q = low_k && in_pairs(q_);
   o.q = o.widen_q ? in_place<bf16>(q_) : in_place<float>(compute_rows(q_));
   if (low_k)
-    quantize_scores(o, q_, k_, args);
+    quantize_keys(o, k_, args, known);
   else
     o.k = keys_in_order(o, args.quant.any() ? smoothed(k_) : compute_rows(k_));
   if (low_v)
-    quantize_values(o, v_, args.quant.pv);
+    quantize_values(o, v_, args.quant.pv, known);
   else if (pairs)
     pair_values(o, v_);
   else

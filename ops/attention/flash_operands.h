@@ -29,18 +29,32 @@ struct Operands {
   int64_t depth = 0;
   int64_t block = 0, padded = 0;  ///< token t lies at t / block * padded + t % block
   Operand q, k, v;
-  bool widen_q = false;                    ///< q is bf16, and its panels are wanted in T
-  Tensor q_unit, k_unit, k_start, v_unit;  ///< per (head, block), (head, block), key, channel
-  int64_t key_rows = 0;                    ///< of one head in k_start
+  bool widen_q = false;  ///< q is bf16, and its panels are wanted in T
+  /// Per (head, block), (head, block), key, channel. Those of queries in f32 are made block by
+  /// block: unit_of_queries.
+  Tensor q_unit, k_unit, k_start, v_unit;
+  int64_t key_rows = 0;  ///< of one head in k_start
 
   [[nodiscard]] int64_t begin(int64_t token) const {
     return block == 0 ? token : token / block * padded + token % block;
   }
 };
 
-/// q, k, v of one dtype; `low` as in FlashArgs, whose blocks are in use.
+/// Sums over the keys of k's channels, and the largest magnitudes of v's, [head][channel], from a
+/// pass over both that was made anyway.
+struct ChannelStats {
+  const float *k_sum, *v_largest;
+};
+
+/// q, k, v of one dtype; args.quant says what is rounded, in the blocks of args.
 template <class T>
 [[nodiscard]] Operands<T> operands(const Tensor& q, const Tensor& k, const Tensor& v,
+                                   const FlashArgs& args, const ChannelStats* known = nullptr);
+/// Largest magnitude of the rows first .. end of a head, by 127.
+[[nodiscard]] float unit_of_queries(const Operands<float>& o, int64_t bh, int64_t first,
+                                    int64_t end, int64_t d);
+/// Whether operands() takes q, k, v to the bf16 kernels.
+[[nodiscard]] bool multiplies_bf16(const Tensor& q, const Tensor& k, const Tensor& v,
                                    const FlashArgs& args);
 /// Whether the bf16 kernels can read the rows of x in place: whole pairs everywhere.
 [[nodiscard]] bool in_pairs(const Tensor& x);
@@ -49,8 +63,10 @@ template <class T>
 [[nodiscard]] Tensor token_pairs(const Tensor& x, int64_t block);
 
 template <>
-Operands<float> operands(const Tensor&, const Tensor&, const Tensor&, const FlashArgs&);
+Operands<float> operands(const Tensor&, const Tensor&, const Tensor&, const FlashArgs&,
+                         const ChannelStats*);
 template <>
-Operands<double> operands(const Tensor&, const Tensor&, const Tensor&, const FlashArgs&);
+Operands<double> operands(const Tensor&, const Tensor&, const Tensor&, const FlashArgs&,
+                          const ChannelStats*);
 
 }  // namespace tenun::attn

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -48,25 +49,43 @@ void block_mean_cpu(Tensor& y, const Tensor& x, int64_t block, PoolDivisor divis
   });
 }
 
+// The k-th largest of n numbers, k <= n; NaN is worse than all. A few of many by insertion, where
+// most numbers cost one comparison; else by selection, linear in n.
+template <class T>
+T kth_largest(const T* x, int64_t n, int64_t k) {
+  constexpr int64_t kFew = 32;
+  if (k <= kFew) {
+    T best[kFew];
+    std::fill_n(best, k, -std::numeric_limits<T>::infinity());
+    for (int64_t i = 0; i < n; ++i) {
+      if (!(x[i] > best[k - 1])) continue;
+      int64_t at = k - 1;
+      for (; at > 0 && x[i] > best[at - 1]; --at) best[at] = best[at - 1];
+      best[at] = x[i];
+    }
+    return best[k - 1];
+  }
+  std::vector<T> sorted(x, x + n);
+  for (T& v : sorted) v = ranked(v);
+  std::nth_element(sorted.begin(), sorted.begin() + (k - 1), sorted.end(), std::greater<>());
+  return sorted[static_cast<size_t>(k - 1)];
+}
+
 void topk_blocks_cpu(Tensor& mask, const Tensor& scores, int64_t k, Forced forced) {
   visit<DType::f32, DType::f64>(scores.dtype(), "top-k blocks", [&]<class T>() {
     const int64_t cols = scores.dim(-1);
     each_mask_row<T>(mask, scores, forced, [&](const T* x, uint8_t* m, int64_t first) {
-      // Linear in the number of blocks: the k-th largest score, then whatever is above it, then the
-      // first ones that equal it.
+      // The k-th largest score, then whatever is above it, then the first ones that equal it.
       const int64_t take = std::min(k, cols - first);
       if (take <= 0) return;
-      std::vector<T> rank(x + first, x + cols);
-      for (T& v : rank) v = ranked(v);
-      std::vector<T> sorted = rank;
-      std::nth_element(sorted.begin(), sorted.begin() + (take - 1), sorted.end(), std::greater<>());
-      const T least = sorted[static_cast<size_t>(take - 1)];
+      const T least = kth_largest(x + first, cols - first, take);
       int64_t equal = take;
-      for (const T v : rank) equal -= v > least ? 1 : 0;
       for (int64_t i = first; i < cols; ++i) {
-        const T v = rank[static_cast<size_t>(i - first)];
-        m[i] = v > least || (v == least && equal-- > 0) ? 1 : 0;
+        m[i] = x[i] > least ? 1 : 0;
+        equal -= m[i];
       }
+      for (int64_t i = first; equal > 0; ++i)
+        if (ranked(x[i]) == least) m[i] = 1, --equal;
     });
   });
 }

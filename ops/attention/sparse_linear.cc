@@ -77,13 +77,18 @@ struct SparseLinear {
     const DType type = compute_dtype(q_.dtype());
     Tensor o(q_.shape(), a.quant.any() ? type : q_.dtype(), q_.device());
     Tensor l({q_.dim(0), q_.dim(1), q_.dim(2)}, type, q_.device());
-    kernel::flash_forward(q_.device(), o, l, q_, k_, v_, a);
-    if (c.recording) {
-      q = q_, k = k_, v = v_, lse = l, gate = g, exact = o;
-      shape_alpha = alpha.shape(), type_alpha = alpha.dtype();
-      o = o.clone();
+    Tensor apart = c.recording ? Tensor(o.shape(), o.dtype(), o.device()) : Tensor();
+    if (kernel::sparse_linear_forward.has(q_.device().type)) {
+      kernel::sparse_linear_forward(q_.device(), o, apart, l, q_, k_, v_, a, branch(g));
+    } else {
+      kernel::flash_forward(q_.device(), o, l, q_, k_, v_, a);
+      if (c.recording) apart.copy_(o);
+      kernel::linear_forward(q_.device(), o, q_, k_, v_, branch(g));
     }
-    kernel::linear_forward(q_.device(), o, q_, k_, v_, branch(g));
+    if (c.recording) {
+      q = q_, k = k_, v = v_, lse = l, gate = g, exact = apart;
+      shape_alpha = alpha.shape(), type_alpha = alpha.dtype();
+    }
     return {o.to(q_.dtype()), l};
   }
 

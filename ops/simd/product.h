@@ -82,7 +82,7 @@ struct S8U8Kind {
   using Out = int32_t;
   using Sum = Bits;
   static constexpr int kWidth = kLanes<float>;
-  TENUN_VECTOR static Sum zero() { return Sum{}; }
+  TENUN_VECTOR static Sum zero() { return in_register(Sum{}); }  // each sum its own register
   TENUN_VECTOR static Sum load_sum(const int32_t* p) { return load_bits(p); }
   TENUN_VECTOR static void store_sum(int32_t* p, Sum x) { store_bits(p, x); }
 #if defined(__AVX512VNNI__)
@@ -92,7 +92,12 @@ struct S8U8Kind {
   TENUN_VECTOR static Spread spread(const Group* p) {
     return broadcast(static_cast<int32_t>(p->bits));
   }
-  TENUN_VECTOR static Sum mac(Spread a, Lanes b, Sum c) { return _mm512_dpbusd_epi32(c, b, a); }
+  // The intrinsic changes the type of its operands, and g++ 12 then copies sums around the loop,
+  // two of them through memory.
+  TENUN_VECTOR static Sum mac(Spread a, Lanes b, Sum c) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(c) : "v"(b), "v"(a));
+    return c;
+  }
 #else
   // Bytes 0, 2 and 1, 3 of each quad as 16-bit numbers: their products and sums are exact.
   struct Lanes {

@@ -7,7 +7,8 @@
 // repeat tile after tile. Rounded P always takes three phases, because
 // its definition includes the current tile's maximum.
 #pragma once
-#include "tenun/ops/attention/kernels/kernels.h"
+#include "tenun/ops/attention/kernels/ahead.h"
+#include "tenun/ops/attention/kernels/features.h"
 #include "tenun/ops/attention/kernels/policy.h"
 #include "tenun/ops/simd/exp2.h"
 #include "tenun/ops/simd/pack.h"
@@ -24,6 +25,7 @@ struct Forward {
   using Score = typename P::Score;
   using Value = typename P::Value;
   using ScoreElement = typename Score::Element;
+  using Features = Phi<Real, P::kLowMix>;
   using ValueElement = typename Value::Element;
   static constexpr int NV = kVectors, kLane = kLanes<Real>, kColumn = NV * kLane;
   static constexpr int kM = P::kGroup == 4 ? 4 : kRows<NV>;  // whole groups of P in a strip
@@ -36,6 +38,10 @@ struct Forward {
   ScoreElement* tail;    // the last rows of K, padded to a strip
   Real* factors;         // of dropout
   bool calm[kPanel / kColumn];
+  Ahead ahead[4];
+  int aheads = 0;
+  V share[Features::kVecs];  // 1 / denominator of the linear branch
+  typename Features::Element* phi;
 
   // One lane column during one tile.
   struct Column {
@@ -66,23 +72,34 @@ struct Forward {
 
   // Lanes beyond the queries repeat what happens to be cheap: zeros.
   void pack_queries() {
-    if constexpr (P::kScoreGroup == 2) {  // bf16: pairs are moved as they are
-      for (int64_t i = 0; i < steps * kPanel; i += kLane) store(qt + i, V{});
-      transpose(static_cast<const float*>(p.q), p.q_stride, p.queries, p.channels / 2, qt, kPanel);
-      return;
-    } else {
-      for (int64_t i = 0; i < p.depth * kPanel; i += kLane) store(qt + i, V{});
-      transpose(static_cast<const Real*>(p.q), p.q_stride, p.queries, p.channels, qt, kPanel);
-      if constexpr (P::kScoreGroup == 4) {
-        quantize_queries();
-      } else {
-        const V by = broadcast(P::kScaled ? (p.q_unit > 0 ? 1 / p.q_unit : Real(0)) : p.scale);
-        for (int64_t i = 0; i < p.depth * kPanel; i += kLane) {
-          const V x = load(qt + i) * by;  // integers where scores are scaled
-          store(qt + i, P::kScaled ? round(x) : x);
-        }
+    constexpr bool kPairs = P::kScoreGroup == 2;  // bf16: pairs are moved as they are
+    const int64_t rows = kPairs ? steps : p.depth, columns = kPairs ? p.channels / 2 : p.channels;
+    if (p.queries < kPanel || columns < rows)
+      for (int64_t i = 0; i < rows * kPanel; i += kLane) store(qt + i, V{});
+    transpose(static_cast<const Real*>(p.q), p.q_stride, p.queries, columns, qt, kPanel);
+    if (p.mix != nullptr) map_queries();
+    if constexpr (P::kScoreGroup == 4) {
+      quantize_queries();
+    } else if constexpr (P::kScoreGroup == 1) {
+      const V by = broadcast(P::kScaled ? (p.q_unit > 0 ? 1 / p.q_unit : Real(0)) : p.scale);
+      for (int64_t i = 0; i < p.depth * kPanel; i += kLane) {
+        const V x = load(qt + i) * by;  // integers where scores are scaled
+        store(qt + i, P::kScaled ? round(x) : x);
       }
     }
+  }
+  void map_queries() {
+    phi = reinterpret_cast<typename Features::Element*>(p.mix->scratch);
+    const auto x = [this](int64_t channel, int64_t lane) {
+      if constexpr (P::kScoreGroup == 2) {
+        const Bits two = load_bits(qt + channel / 2 * kPanel + lane);
+        return channel % 2 == 0 ? first_bf16(two) : second_bf16(two);
+      } else {
+        return load(qt + channel * kPanel + lane);
+      }
+    };
+    Features::queries(p.mix->feature, x, p.channels,
+                      p.mix->state + p.channels * pad<Real>(p.channels), p.mix->eps, phi, share);
   }
   // Bytes q + 128 of four channels, over the floats that they come from (rows d / 4 <= d).
   void quantize_queries() {
@@ -160,33 +177,36 @@ struct Forward {
     return static_cast<const ValueElement*>(p.v) + t.begin / P::kGroup * p.v_stride;
   }
 
-  // The tile that comes next, strip by strip into the second-level cache.
-  template <class E>
-  TENUN_VECTOR static void prefetch(const E* rows, int64_t stride, int64_t count, int64_t width) {
-    for (int64_t r = 0; r < count; ++r)
-      for (int64_t b = 0; b < width * static_cast<int64_t>(sizeof(E)); b += 64)
-        _mm_prefetch(reinterpret_cast<const char*>(rows + r * stride) + b, _MM_HINT_T1);
+  // The tile that comes next; behind the last one the first of the next panel, its queries, and the
+  // room of the output.
+  void look_ahead(int64_t t) {
+    const bool last = t + 1 == p.tile_count;
+    const Tile& next = last ? p.following : p.tiles[t + 1];
+    ahead[0] = Ahead::of(keys(next), p.k_stride, steps, kM);
+    ahead[1] = Ahead::of(values(next), p.v_stride, p.depth, (kM + P::kGroup - 1) / P::kGroup);
+    aheads = 2;
+    if (!last || p.o == nullptr) return;
+    constexpr int64_t kPer = P::kScoreGroup == 2 ? 2 : 1;
+    ahead[2] = Ahead::of(static_cast<const Real*>(p.q_next), p.q_stride, p.channels / kPer, kM);
+    ahead[3] = Ahead::of(static_cast<const Real*>(p.o), p.o_stride, p.channels / kPer, kM);
+    aheads = 4;
   }
 
   template <bool Exp>
-  void scores(Column& c, const Tile& t, const Tile& next) {
+  void scores(Column& c, const Tile& t) {
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
       c.most[v] = broadcast(-static_cast<Real>(__builtin_inf()));
       c.sum[v] = V{};
     }
-    const ScoreElement *const k = keys(t), *const ahead = keys(next);
-    const ValueElement* const ahead_v = values(next);
+    const ScoreElement* const k = keys(t);
     const auto start = [&](int64_t row) {
       return P::kScoreGroup == 4 ? p.k_start + t.begin + row : nullptr;
     };
     int64_t j = 0;
     for (; j + kM <= t.count; j += kM) {
-      if (c.lane == 0) {
-        prefetch(ahead + j * p.k_stride, p.k_stride, kM, steps);
-        prefetch(ahead_v + j / P::kGroup * p.v_stride, p.v_stride, (kM + P::kGroup - 1) / P::kGroup,
-                 p.depth);
-      }
+      if (c.lane == 0)
+        for (int i = 0; i < aheads; ++i) ahead[i].fetch(j / kM);
       strip<kM, Exp, false>(c, k + j * p.k_stride, p.k_stride, start(j), j, kM);
     }
     if constexpr (kM != 4)
@@ -270,7 +290,7 @@ struct Forward {
     }
   }
 
-  void step(int64_t lane, const Tile& t, const Tile& next, bool first) {
+  void step(int64_t lane, const Tile& t, bool first) {
     Column c;
     c.lane = lane;
     V m[NV], r[NV];
@@ -290,13 +310,13 @@ struct Forward {
     constexpr bool kFusable = P::kRound == Round::none;
     if constexpr (kFusable)
       if (quiet && p.keep == nullptr && whole(t.count)) {
-        scores<true>(c, t, next);
+        scores<true>(c, t);
         again = false;
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) again |= any_above(scaled(c, v), c.ref[v] + broadcast(kCalm));
       }
     if (again) {
-      scores<false>(c, t, next);
+      scores<false>(c, t);
       bool moved = false;
       quiet = true;
 #pragma GCC unroll 8
@@ -344,35 +364,49 @@ struct Forward {
     return p.bias == nullptr ? V{} : load(p.bias + block * kPanel + lane + v * kLane);
   }
   void run() {
-    for (int64_t t = 0; t < p.tile_count; ++t)
-      for (int64_t lane = 0; lane < p.queries; lane += kColumn)
-        step(lane, p.tiles[t], p.tiles[t + 1 < p.tile_count ? t + 1 : t], t == 0);
+    for (int64_t t = 0; t < p.tile_count; ++t) {
+      look_ahead(t);
+      for (int64_t lane = 0; lane < p.queries; lane += kColumn) step(lane, p.tiles[t], t == 0);
+    }
   }
 
   // O^T / l, in the units of V. A row without keys is 0; NaN stays.
   void divide() {
-    for (int64_t i = 0; i < kPanel; i += kLane) {
-      alignas(64) Real l[kLane];
-      store(l, load(p.l + i));
-      for (Real& x : l) x = x == 0 ? Real(0) : 1 / x;
-      const V by = load(l);
-      for (int64_t d = 0; d < p.depth; ++d) {
-        Real* const at = ot + d * kPanel + i;
-        const V y = load(at) * by;
-        store(at, p.v_unit == nullptr ? y : y * broadcast(d < p.channels ? p.v_unit[d] : Real(0)));
+    V by[kPanel / kLane];
+#pragma GCC unroll 16
+    for (int i = 0; i < kPanel / kLane; ++i) by[i] = inverse(load(p.l + i * kLane));
+    for (int64_t d = 0; d < p.depth; ++d) {
+      const V unit = broadcast(p.v_unit == nullptr ? Real(1)
+                               : d < p.channels    ? p.v_unit[d]
+                                                   : Real(0));
+#pragma GCC unroll 16
+      for (int i = 0; i < kPanel / kLane; ++i) {
+        Real* const at = ot + d * kPanel + i * kLane;
+        store(at, load(at) * by[i] * unit);
       }
     }
   }
-  void store_output() {
+  void mix() {
+    const PanelMix<Real>& x = *p.mix;
+    if (x.exact != nullptr) store_output(x.exact);
+#pragma GCC unroll 16
+    for (V& y : share) y = y * broadcast(1 - x.gate);
+    const int64_t wide = pad<Real>(p.channels);
+    if constexpr (P::kLowMix)
+      Features::mix(x.pairs, wide, (p.channels + 1) / 2, phi, share, x.gate, p.depth, ot);
+    else
+      Features::mix(x.state, wide, p.channels, phi, share, x.gate, p.depth, ot);
+  }
+  void store_output(void* o) {
     if constexpr (P::kScoreGroup == 2) {
       auto* const pairs = reinterpret_cast<Group*>(qt);
       for (int64_t d = 0; d < p.channels; d += 2)
         for (int64_t i = 0; i < kPanel; i += kLane)
           store_bits(pairs + d / 2 * kPanel + i,
                      pair(load(ot + d * kPanel + i), load(ot + (d + 1) * kPanel + i)));
-      transpose(qt, kPanel, p.channels / 2, p.queries, static_cast<float*>(p.o), p.o_stride);
+      transpose(qt, kPanel, p.channels / 2, p.queries, static_cast<float*>(o), p.o_stride);
     } else {
-      transpose(ot, kPanel, p.channels, p.queries, static_cast<Real*>(p.o), p.o_stride);
+      transpose(ot, kPanel, p.channels, p.queries, static_cast<Real*>(o), p.o_stride);
     }
   }
 };
@@ -383,7 +417,8 @@ void forward_panel(const ForwardPanel<typename P::Real>& panel) {
   f.run();
   if (panel.o == nullptr) return;
   f.divide();
-  f.store_output();
+  if (panel.mix != nullptr) f.mix();
+  f.store_output(panel.o);
 }
 
 }  // namespace tenun::simd::TENUN_ISA

@@ -7,11 +7,9 @@
 // down the columns without any horizontal step (Dao 2023, FlashAttention-2). K and V are read in
 // place, one broadcast element at a time. Scores and maxima are in units of log 2.
 #pragma once
-#include "tenun/ops/simd/product_kernels.h"
+#include "tenun/ops/attention/kernels/linear_kernels.h"
 
 namespace tenun::simd {
-
-inline constexpr int64_t kPanel = 64;
 
 /// Keys begin .. begin + count of the operands; `block` numbers the bias and the scale of the keys.
 struct Tile {
@@ -23,6 +21,18 @@ template <class T>
 struct Keep {
   void (*fill)(const void* context, T* out, int64_t first_key, int64_t keys);
   const void* context;
+};
+
+/// The linear branch, mixed in while O^T is in the cache: o = gate o + (1 - gate) branch.
+template <class T>
+struct PanelMix {
+  Feature feature;
+  T eps;
+  const T* state;      ///< that these queries read (kernels/linear_kernels.h)
+  const Group* pairs;  ///< its matrix in pairs of rows, for kernels with products of 16 or 8 bits
+  T gate;              ///< below 1
+  void* exact;         ///< rows like o: of the exact branch alone; nullptr: not wanted
+  T* scratch;          ///< 64 pad(channels) elements
 };
 
 template <class T>
@@ -37,15 +47,18 @@ struct ForwardPanel {
   int64_t v_stride;
   const Tile* tiles;
   int64_t tile_count;
-  T scale;                           ///< of q k, times log2(e)
-  T q_unit = 1;                      ///< 8-bit scores: q = q_unit * integer, ...
-  const T* k_unit = nullptr;         ///< ... k of a block = k_unit[block] * integer,
+  Tile following;             ///< first one of the panel that comes next ...
+  const void* q_next;         ///< ... and its rows, as many; both are only fetched into the cache
+  T scale;                    ///< of q k, times log2(e)
+  T q_unit = 1;               ///< 8-bit scores: q = q_unit * integer, ...
+  const T* k_unit = nullptr;  ///< ... k of a block = k_unit[block] * integer,
   const int32_t* k_start = nullptr;  ///< -128 * sum of each key's integers
   const T* v_unit = nullptr;         ///< 8-bit values: of each channel
   const T* bias = nullptr;           ///< [block][kPanel]: added to the scores (units of log 2)
   const Keep<T>* keep = nullptr;
   void* o;  ///< rows of T (or pairs of bf16 where q is bf16); nullptr: only the sums are wanted
   int64_t o_stride;
+  const PanelMix<T>* mix = nullptr;
   T *m, *l;    ///< [kPanel]: maximum and sum of 2^(s - m)
   T* scratch;  ///< 136 depth + 192 (longest tile + 8) elements
 };

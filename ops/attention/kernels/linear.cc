@@ -1,15 +1,10 @@
 // Compiled once a level: the kernels of the linear branch. Queries lie in the lanes, as in the
 // flash kernels, so phi(q), its denominator and all sums over channels are vertical; keys stay in
 // rows, because phi(K) is the broadcast operand of the state.
-#include "tenun/ops/attention/kernels/linear_kernels.h"
-#include "tenun/ops/simd/exp2.h"
-#include "tenun/ops/simd/pack.h"
-#include "tenun/ops/simd/product.h"
+#include "tenun/ops/attention/kernels/features.h"
 
 namespace tenun::simd::TENUN_ISA {
 namespace {
-
-constexpr int64_t kPanelLanes = 64;
 
 // Low: the two products of the forward pass in bf16 (inputs that were bf16 lose nothing that they
 // had).
@@ -17,7 +12,9 @@ template <class T, bool Low = false>
 struct Linear {
   using V = typename Vector<T>::type;
   using Kind = FloatKind<T>;
-  static constexpr int kL = kLanes<T>, kVecs = static_cast<int>(kPanelLanes) / kL;
+  using Map = Phi<T, Low>;
+  using Element = typename Map::Element;
+  static constexpr int kL = kLanes<T>, kVecs = static_cast<int>(kPanel) / kL;
   static constexpr T kLog2e = static_cast<T>(1.4426950408889634);
 
   // Part of a row; zeros beyond.
@@ -31,13 +28,7 @@ struct Linear {
   static void feature_row(Feature feature, const T* x, int64_t d, T* f) {
     const int64_t wide = pad<T>(d);
     if (feature != Feature::softmax) {
-      for (int64_t c = 0; c < wide; c += kL) {
-        const V y = some(x + c, d - c), zero = {};
-        V e = max(zero, y);  // in this order NaN stays
-        if (feature == Feature::elu)
-          e = e + exp2<5>(min_of(y, zero) * broadcast(kLog2e));  // x + 1, or e^x: e^0 = 1
-        store(f + c, e);
-      }
+      for (int64_t c = 0; c < wide; c += kL) store(f + c, Map::single(feature, some(x + c, d - c)));
       for (int64_t c = d; c < wide; ++c) f[c] = 0;
       return;
     }
@@ -46,15 +37,13 @@ struct Linear {
     const V shift = broadcast(largest(most) * kLog2e);
     V sums = {};
     for (int64_t c = 0; c < wide; c += kL) {
-      const V e = exp2<5>(fms(some_or_low(x + c, d - c), broadcast(kLog2e), shift));
+      const V e = exp2<Map::kDegree>(fms(some_or_low(x + c, d - c), broadcast(kLog2e), shift));
       store(f + c, e);
       sums = sums + e;
     }
     const V by = broadcast(1 / sum(sums));
     for (int64_t c = 0; c < wide; c += kL) store(f + c, load(f + c) * by);
   }
-  // NaN in a stays.
-  TENUN_VECTOR static V min_of(V a, V b) { return V{} - max(V{} - b, V{} - a); }
   TENUN_VECTOR static V some_or_low(const T* x, int64_t left) {
     if (left >= kL) return load(x);
     alignas(64) T y[kL];
@@ -82,32 +71,79 @@ struct Linear {
                                            r + 1 < rows ? load(x + (r + 1) * stride + c) : F32{}));
   }
 
+  // phi of rows of N vectors as the state's product wants it, and their sum to z.
+  template <int N>
+  static void softmax_rows(const TokenRows<T>& x, bool first, Element* f, T* z) {
+    constexpr int kG = static_cast<int>(Map::kGroup);
+    V sums[N];
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) sums[i] = first ? V{} : load(z + i * kL);
+    for (int64_t r = 0; r < x.count; r += kG) {
+      V e[kG][N] = {};
+#pragma GCC unroll 2
+      for (int g = 0; g < kG; ++g) {
+        if (r + g == x.count) break;
+        const T* const row = x.p + (r + g) * x.stride;
+        V most = load(row), total = {};
+#pragma GCC unroll 8
+        for (int i = 1; i < N; ++i) most = max(most, load(row + i * kL));
+        const V shift = broadcast(largest(most) * kLog2e);
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) {
+          e[g][i] = exp2<Map::kDegree>(fms(load(row + i * kL), broadcast(kLog2e), shift));
+          total = total + e[g][i];
+        }
+        const V by = broadcast(1 / sum(total));
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) {
+          e[g][i] = e[g][i] * by;
+          sums[i] = sums[i] + e[g][i];
+        }
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i)
+        if constexpr (Low)
+          store_bits(f + (r / 2 * N + i) * kL, pair(e[0][i], e[1][i]));
+        else
+          store(f + (r * N + i) * kL, e[0][i]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) store(z + i * kL, sums[i]);
+  }
+  // The same for any map and width, from rows f.
+  static void sum_rows(const T* f, int64_t wide, int64_t rows, bool first, T* z) {
+    for (int64_t c = 0; c < wide; c += kL) {
+      V s = first ? V{} : load(z + c);
+      for (int64_t i = 0; i < rows; ++i) s = s + load(f + i * wide + c);
+      store(z + c, s);
+    }
+  }
+
   static void add_state(const LinearKeys<T>& a) {
-    const int64_t wide = pad<T>(a.d);
-    T *const f = a.scratch, *const copy = f + kPanelLanes * wide;
-    feature_rows(a.feature, a.k, a.d, f);
+    const int64_t wide = pad<T>(a.d), count = a.k.count, size = kPanel * wide;
+    T *const f = a.scratch, *const copy = f + size, *const z = a.state + a.d * wide;
+    auto* const phi = reinterpret_cast<Element*>(Low ? copy + size : f);
+    const bool whole = a.feature == Feature::softmax && wide == a.d;
+    if (whole && wide == 2 * kL)
+      softmax_rows<2>(a.k, a.first, phi, z);
+    else if (whole && wide == 4 * kL)
+      softmax_rows<4>(a.k, a.first, phi, z);
+    else if (whole && wide == 8 * kL)
+      softmax_rows<8>(a.k, a.first, phi, z);
+    else {
+      feature_rows(a.feature, a.k, a.d, f);
+      sum_rows(f, wide, count, a.first, z);
+      if constexpr (Low) pair_rows(f, wide, count, wide, phi);
+    }
     const TokenRows<T> v = lines(a.v, a.d, copy);
     const Into into = a.first ? Into::set : Into::add;
     if constexpr (Low) {
-      auto* const pairs = reinterpret_cast<Group*>(copy + kPanelLanes * wide);
-      Group* const values = pairs + kPanelLanes / 2 * wide;
-      pair_rows(f, wide, a.k.count, wide, pairs);
-      pair_rows(v.p, v.stride, a.k.count, wide, values);
-      multiply<Bf16Kind>(a.d, wide, (a.k.count + 1) / 2, {pairs, 1, wide}, values, wide, a.state,
-                         wide, into);
+      Group* const values = phi + size / 2;
+      pair_rows(v.p, v.stride, count, wide, values);
+      multiply<Bf16Kind>(a.d, wide, (count + 1) / 2, {phi, 1, wide}, values, wide, a.state, wide,
+                         into);
     } else {
-      multiply<Kind>(a.d, wide, a.k.count, {f, 1, wide}, v.p, v.stride, a.state, wide, into);
-    }
-    T* const z = a.state + a.d * wide;
-    for (int64_t c = 0; c < wide; c += kL) {
-      V s[2] = {};
-      int64_t i = 0;
-      for (; i + 2 <= a.k.count; i += 2) {
-        s[0] = s[0] + load(f + i * wide + c);
-        s[1] = s[1] + load(f + (i + 1) * wide + c);
-      }
-      if (i < a.k.count) s[0] = s[0] + load(f + i * wide + c);
-      store(z + c, a.first ? s[0] + s[1] : load(z + c) + (s[0] + s[1]));
+      multiply<Kind>(a.d, wide, count, {phi, 1, wide}, v.p, v.stride, a.state, wide, into);
     }
   }
 
@@ -137,63 +173,28 @@ struct Linear {
 
   // A panel of queries: [channel][64] arrays.
   struct Panel {
-    T *x, *w, *y;   // q, then phi(q) / denominator; O_l^T
+    T *x, *w, *y;   // q, phi(q) (in pairs if Low), O_l^T
     V norm[kVecs];  // 1 / denominator
   };
   static void open(const LinearQuery<T>& a, Panel& p) {
-    const int64_t wide = pad<T>(a.d), size = wide * kPanelLanes;
+    const int64_t wide = pad<T>(a.d), size = wide * kPanel;
     p.x = a.scratch, p.w = p.x + size, p.y = p.w + size;
-    if (a.q.count < kPanelLanes)
-      for (int64_t i = 0; i < a.d * kPanelLanes; i += kL) store(p.x + i, V{});
-    transpose(a.q.p, a.q.stride, a.q.count, a.d, p.x, kPanelLanes);
-    const T* const z = a.state + a.d * wide;
-    for (int v = 0; v < kVecs; ++v) {
-      const T* const x = p.x + v * kL;
-      T* const w = p.w + v * kL;
-      V den = {}, total = {}, zero = {};
-      if (a.feature == Feature::softmax) {
-        V most = load(x);
-        for (int64_t f = 1; f < a.d; ++f) most = max(most, load(x + f * kPanelLanes));
-        most = most * broadcast(kLog2e);
-        for (int64_t f = 0; f < a.d; ++f) {
-          const V e = exp2<5>(fms(load(x + f * kPanelLanes), broadcast(kLog2e), most));
-          store(w + f * kPanelLanes, e);
-          den = fma(broadcast(z[f]), e, den);
-          total = total + e;
-        }
-      } else {
-        total = broadcast(T(1));
-        for (int64_t f = 0; f < a.d; ++f) {
-          const V q = load(x + f * kPanelLanes);
-          V e = max(zero, q);
-          if (a.feature == Feature::elu) e = e + exp2<5>(min_of(q, zero) * broadcast(kLog2e));
-          store(w + f * kPanelLanes, e);
-          den = fma(broadcast(z[f]), e, den);
-        }
-      }
-      // The scale of phi cancels but for eps, which is in units of the normalised features.
-      den = fma(broadcast(a.eps), total, den);
-      alignas(64) T inverse[kL];
-      store(inverse, den);
-      for (T& i : inverse) i = i == 0 ? T(0) : 1 / i;
-      p.norm[v] = load(inverse);
-    }
+    if (a.q.count < kPanel)
+      for (int64_t i = 0; i < a.d * kPanel; i += kL) store(p.x + i, V{});
+    transpose(a.q.p, a.q.stride, a.q.count, a.d, p.x, kPanel);
+    auto* const w = reinterpret_cast<typename Map::Element*>(p.w);
+    const auto x = [&](int64_t channel, int64_t lane) {
+      return load(p.x + channel * kPanel + lane);
+    };
+    Map::queries(a.feature, x, a.d, a.state + a.d * wide, a.eps, w, p.norm);
+    const int64_t rows = (a.d + 7) / 8 * 8;
     if constexpr (Low) {
       auto* const h = reinterpret_cast<Group*>(p.y + size);
-      Group* const w = h + (a.d + 1) / 2 * wide;
       pair_rows(a.state, wide, a.d, wide, h);
-      pair_rows(p.w, kPanelLanes, a.d, kPanelLanes, w);
-      multiply<Bf16Kind>(a.d, kPanelLanes, (a.d + 1) / 2, {h, 1, wide}, w, kPanelLanes, p.y,
-                         kPanelLanes, Into::set);
+      Map::mix(h, wide, (a.d + 1) / 2, w, p.norm, 0, rows, p.y);
     } else {
-      multiply<Kind>(a.d, kPanelLanes, a.d, {a.state, 1, wide}, p.w, kPanelLanes, p.y, kPanelLanes,
-                     Into::set);
+      Map::mix(a.state, wide, a.d, w, p.norm, 0, rows, p.y);
     }
-    for (int64_t c = 0; c < a.d; ++c)
-      for (int v = 0; v < kVecs; ++v) {
-        T* const y = p.y + c * kPanelLanes + v * kL;
-        store(y, load(y) * p.norm[v]);
-      }
   }
 
   static void query(const LinearQuery<T>& a) {
@@ -203,11 +204,11 @@ struct Linear {
     Panel p;
     open(a, p);
     if (a.gate == 0) {
-      transpose(p.y, kPanelLanes, a.d, a.q.count, a.o, a.d);
+      transpose(p.y, kPanel, a.d, a.q.count, a.o, a.d);
       return;
     }
     T* const rows = p.w;
-    transpose(p.y, kPanelLanes, a.d, a.q.count, rows, a.d);
+    transpose(p.y, kPanel, a.d, a.q.count, rows, a.d);
     const V g = broadcast(a.gate), h = broadcast(1 - a.gate);
     const int64_t size = a.q.count * a.d;
     int64_t i = 0;
@@ -221,45 +222,43 @@ struct Linear {
   static void query_backward(const LinearQuery<T>& a) {
     Panel p;
     open(a, p);
-    const int64_t wide = pad<T>(a.d), size = wide * kPanelLanes;
+    const int64_t wide = pad<T>(a.d), size = wide * kPanel;
     T *const dyt = p.y + size, *const g = dyt + size, *const rows = g + size;
     const T share = 1 - a.gate;
     for (int64_t i = 0; i < a.q.count; ++i)
       for (int64_t c = 0; c < wide; ++c)
         rows[i * wide + c] = c < a.d ? share * a.dy.p[i * a.dy.stride + c] : T(0);
-    if (a.q.count < kPanelLanes)
-      for (int64_t i = 0; i < a.d * kPanelLanes; i += kL) store(dyt + i, V{});
-    transpose(rows, wide, a.q.count, a.d, dyt, kPanelLanes);
+    if (a.q.count < kPanel)
+      for (int64_t i = 0; i < a.d * kPanel; i += kL) store(dyt + i, V{});
+    transpose(rows, wide, a.q.count, a.d, dyt, kPanel);
     V s[kVecs];
     for (int v = 0; v < kVecs; ++v) {
       V sum = {};
       for (int64_t c = 0; c < a.d; ++c) {
-        const int64_t at = c * kPanelLanes + v * kL;
+        const int64_t at = c * kPanel + v * kL;
         sum = fma(load(p.y + at), load(dyt + at), sum);
         store(p.w + at, load(p.w + at) * p.norm[v]);
       }
       s[v] = sum;
     }
     if (a.dot != nullptr) {
-      alignas(64) T dots[kPanelLanes];
+      alignas(64) T dots[kPanel];
       for (int v = 0; v < kVecs; ++v) store(dots + v * kL, s[v]);
       for (int64_t i = 0; i < a.q.count; ++i) a.dot[i] = share == 0 ? T(0) : dots[i] / share;
     }
-    multiply<Kind>(a.d, wide, a.q.count, {p.w, kPanelLanes, 1}, rows, wide, a.dstate, wide,
-                   Into::add);
+    multiply<Kind>(a.d, wide, a.q.count, {p.w, kPanel, 1}, rows, wide, a.dstate, wide, Into::add);
     T* const dz = a.dstate + a.d * wide;
     for (int64_t f = 0; f < a.d; ++f) {
       V part = {};
-      for (int v = 0; v < kVecs; ++v) part = fma(load(p.w + f * kPanelLanes + v * kL), s[v], part);
+      for (int v = 0; v < kVecs; ++v) part = fma(load(p.w + f * kPanel + v * kL), s[v], part);
       dz[f] -= sum(part);
     }
     if (a.dq == nullptr) return;
-    multiply<Kind>(a.d, kPanelLanes, a.d, {a.state, wide, 1}, dyt, kPanelLanes, g, kPanelLanes,
-                   Into::set);
+    multiply<Kind>(a.d, kPanel, a.d, {a.state, wide, 1}, dyt, kPanel, g, kPanel, Into::set);
     const T* const z = a.state + a.d * wide;
     for (int64_t f = 0; f < a.d; ++f)
       for (int v = 0; v < kVecs; ++v) {
-        const int64_t at = f * kPanelLanes + v * kL;
+        const int64_t at = f * kPanel + v * kL;
         const V w = load(p.w + at);
         if (a.feature == Feature::softmax) {
           store(g + at, w * (load(g + at) - s[v] * broadcast(z[f] + a.eps)));
@@ -269,13 +268,13 @@ struct Linear {
         store(g + at, d * slope(a.feature, load(p.x + at)));
       }
     T* const out = p.w;
-    transpose(g, kPanelLanes, a.d, a.q.count, out, a.d);
+    transpose(g, kPanel, a.d, a.q.count, out, a.d);
     add_rows(out, a.d, a.q.count, a.d, a.dq);
   }
   // phi'(x): elu 1 or e^x, relu 1 or 0.
   TENUN_VECTOR static V slope(Feature feature, V x) {
     const V zero = {};
-    if (feature == Feature::elu) return exp2<5>(min_of(x, zero) * broadcast(kLog2e));
+    if (feature == Feature::elu) return exp2<5>(Map::min_of(x, zero) * broadcast(kLog2e));
     alignas(64) T y[kL];
     store(y, x);
     for (T& i : y) i = i > 0 ? T(1) : i == i ? T(0) : i;
@@ -293,7 +292,7 @@ struct Linear {
 
   static void key_backward(const LinearKeys<T>& a) {
     const int64_t wide = pad<T>(a.d), n = a.k.count;
-    T *const f = a.scratch, *const y = f + kPanelLanes * wide;
+    T *const f = a.scratch, *const y = f + kPanel * wide;
     feature_rows(a.feature, a.k, a.d, f);
     if (a.dv != nullptr) {
       multiply<Kind>(n, wide, a.d, {f, wide, 1}, a.dstate, wide, y, wide, Into::set);

@@ -6,6 +6,8 @@
 
 namespace tenun::simd {
 
+inline constexpr int64_t kPanel = 64;
+
 enum class Feature : uint8_t { softmax, elu, relu };
 
 template <class T>

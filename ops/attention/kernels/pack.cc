@@ -37,6 +37,33 @@ TENUN_VECTOR void put_bytes(int8_t* y, int64_t left, Bits x) {
 #endif
 }
 
+// The larger magnitude: as bits they are in the order of the numbers, with NaN above all.
+TENUN_VECTOR F32 larger(F32 most, F32 x) {
+#if defined(__AVX512F__)
+  return as_float(_mm512_max_epi32(as_bits(most), as_bits(abs(x))));
+#else
+  return as_float(_mm256_max_epi32(as_bits(most), as_bits(abs(x))));
+#endif
+}
+float largest_of_lanes(F32 magnitudes) {
+  alignas(64) int32_t bits[kL];
+  store_bits(bits, as_bits(magnitudes));
+  int32_t most = 0;
+  for (const int32_t b : bits) most = b > most ? b : most;
+  float x;
+  __builtin_memcpy(&x, &most, 4);
+  return x;
+}
+TENUN_VECTOR int32_t sum32(Bits x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_epi32(x);
+#else
+  __m128i h = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  h = _mm_add_epi32(h, _mm_unpackhi_epi64(h, h));
+  return _mm_cvtsi128_si32(_mm_add_epi32(h, _mm_shuffle_epi32(h, 1)));
+#endif
+}
+
 // Folds all rows into one, a few vectors of channels at a time so that rows are read in order.
 template <class F>
 TENUN_VECTOR void fold_rows(const float* x, int64_t stride, int64_t rows, int64_t channels,
@@ -59,7 +86,7 @@ TENUN_VECTOR void fold_rows(const float* x, int64_t stride, int64_t rows, int64_
   }
 }
 void largest_of(const float* x, int64_t stride, int64_t rows, int64_t channels, float* most) {
-  fold_rows(x, stride, rows, channels, most, [](F32 a, F32 b) { return max(a, abs(b)); });
+  fold_rows(x, stride, rows, channels, most, [](F32 a, F32 b) { return larger(a, b); });
 }
 void sum_of(const float* x, int64_t stride, int64_t rows, int64_t channels, float* total) {
   fold_rows(x, stride, rows, channels, total, [](F32 a, F32 b) { return a + b; });
@@ -67,28 +94,32 @@ void sum_of(const float* x, int64_t stride, int64_t rows, int64_t channels, floa
 
 float key_bytes(const float* x, int64_t stride, int64_t rows, int64_t channels, int64_t depth,
                 const float* mean, int8_t* y, int32_t* start) {
-  F32 most = {};
+  F32 most[4] = {};
   for (int64_t c = 0; c < channels; c += kL) {
     const F32 m = some(mean + c, channels - c);
-    for (int64_t r = 0; r < rows; ++r)
-      most = max(most, abs(some(x + r * stride + c, channels - c) - m));
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i)
+        most[i] = larger(most[i], some(x + (r + i) * stride + c, channels - c) - m);
+    for (; r < rows; ++r) most[0] = larger(most[0], some(x + r * stride + c, channels - c) - m);
   }
-  const float unit = largest(most) / 127;
-  const F32 by = broadcast(unit > 0 ? 1 / unit : 0.0f);
+  const float unit =
+      largest_of_lanes(larger(larger(most[0], most[1]), larger(most[2], most[3]))) / 127;
+  // No integer stands for a NaN or an infinity: the unit alone says it.
+  const bool finite = unit - unit == 0;
+  const F32 by = broadcast(unit >= 1.2e-38f ? 1 / unit : 0.0f);  // 1 / a smaller one is infinite
   for (int64_t r = 0; r < rows; ++r) {
     Bits all = {};
-    int64_t c = 0;
-    for (; c < depth; c += kL) {
+    for (int64_t c = 0; c < depth; c += kL) {
       const Bits b =
-          to_int(by * (some(x + r * stride + c, channels - c) - some(mean + c, channels - c)));
+          finite
+              ? to_int(by * (some(x + r * stride + c, channels - c) - some(mean + c, channels - c)))
+              : Bits{};
       all = add32(all, b);
       put_bytes(y + r * depth + c, depth - c, b);
     }
-    alignas(64) int32_t sums[kL];
-    store_bits(sums, all);
-    int32_t s = 0;
-    for (const int32_t i : sums) s += i;
-    start[r] = -128 * s;
+    start[r] = -128 * sum32(all);
   }
   return unit;
 }

@@ -6,6 +6,7 @@
 //   kScaled              scores are multiplied by a unit in the exponential; else Q is (f32, f64)
 //   kRound               P is rounded relative to the running maximum: to integers 0..127, or to
 //                        what FP8 E4M3 can hold up to 448
+//   kLowMix              the linear branch that is mixed in multiplies pairs of bf16
 #pragma once
 #include "tenun/ops/simd/product.h"
 
@@ -22,6 +23,7 @@ struct Policy {
   static constexpr int kScoreGroup = ScoreGroup, kGroup = ValueGroup, kDegree = Degree;
   static constexpr bool kScaled = Scaled;
   static constexpr Round kRound = Rounding;
+  static constexpr bool kLowMix = sizeof(T) == 4 && (ScoreGroup > 1 || ValueGroup > 1);
 };
 
 }  // namespace tenun::simd::TENUN_ISA
