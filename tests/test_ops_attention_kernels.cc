@@ -269,6 +269,72 @@ TEST_SUITE("ops_attention_kernels") {
     set_num_threads(before);
   }
 
+  TEST_CASE("both branches in one kernel, or one after the other") {
+    for (const Sizes& s : kSizes)
+      for (const DType type : {DType::f32, DType::f64, DType::bf16})
+        for (const bool low : {false, true}) {
+          CAPTURE(s.nk);
+          CAPTURE(static_cast<int>(type));
+          const Tensor q = normal({2, s.h, s.nq, s.d}, 1, type),
+                       k = normal({2, s.h, s.nk, s.d}, 2, type),
+                       v = normal({2, s.h, s.nk, s.d}, 3, type);
+          const int64_t tm = attn::blocks(s.nq, s.bq), tn = attn::blocks(s.nk, s.bk);
+          const auto lists =
+              attn::block_lists(random_mask({2, s.h, tm, tn}, s.share, tm > 2), s.bq, s.bk);
+          const DType wide = type == DType::f64 ? DType::f64 : DType::f32;
+          const DType out = low ? wide : type;
+          attn::FlashArgs args{.scale = 0.3};
+          args.lists = &lists;
+          if (low) args.quant = {LowBit::int8, LowBit::int8};
+          attn::LinearArgs linear{.eps = 0.01, .block_q = s.bq, .block_k = s.bk};
+          linear.lists = &lists;
+          linear.gate = Tensor({2, s.h, tm}, wide);
+          for (int64_t i = 0; i < linear.gate.numel(); ++i) {  // shut and open ones, too
+            const double g = i % 4 == 0 ? 0 : i % 4 == 1 ? 1 : 0.3;
+            if (wide == DType::f64)
+              linear.gate.mutable_data<double>()[i] = g;
+            else
+              linear.gate.mutable_data<float>()[i] = static_cast<float>(g);
+          }
+          Tensor o(q.shape(), out), exact(q.shape(), out), lse({2, s.h, s.nq}, wide);
+          Tensor o2(q.shape(), out), lse2({2, s.h, s.nq}, wide);
+          attn::kernel::sparse_linear_forward(cpu(), o, exact, lse, q, k, v, args, linear);
+          attn::kernel::flash_forward(cpu(), o2, lse2, q, k, v, args);
+          // The mean of the keys is summed in another order, and an integer may then flip.
+          if (low) CHECK(relative_l1(exact, o2) <= 1e-3);
+          if (!low) CHECK(same_bits(exact, o2));
+          if (!low) CHECK(same_bits(lse, lse2));
+          attn::kernel::linear_forward(cpu(), o2, q, k, v, linear);
+          CHECK(relative_l1(o, o2) <= (type == DType::f64           ? 1e-13
+                                       : low || type == DType::bf16 ? 6e-3
+                                                                    : 2e-6));
+        }
+  }
+
+  TEST_CASE("recording the forward pass does not change its bits") {
+    for (const DType type : {DType::f32, DType::f64, DType::bf16})
+      for (const bool low : {false, true}) {
+        AttentionSpec s;
+        s.method = AttentionMethod::sla2;
+        s.block_q = 48, s.block_k = 32, s.topk_ratio = 0.3;
+        if (low) s.quant = {LowBit::int8, LowBit::int8};
+        AttentionParams p;
+        p.alpha = normal({2}, 4, type);
+        const auto forward = [&] {
+          const auto in = [&](uint64_t i) {
+            return Var::parameter(normal({1, 2, 500, 24}, i, type));
+          };
+          return sla2_attention(in(1), in(2), in(3), s, p).o.value();
+        };
+        const Tensor recorded = [&] {
+          const Tape tape;
+          return forward();
+        }();
+        const NoGrad constant;
+        CHECK(same_bits(forward(), recorded));
+      }
+  }
+
   TEST_CASE("scores that are spread widely, and rows without keys") {
     // Standard deviation of about 40 in base 2: the running maximum moves often.
     for (const DType type : {DType::f32, DType::bf16}) {

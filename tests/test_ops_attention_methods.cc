@@ -1,12 +1,16 @@
 // The attention methods through attention(): odd sizes, the automatic choice, limits.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "tenun/autograd/autocast.h"
 #include "tenun/autograd/tape.h"
 #include "tenun/core/allocator.h"
 #include "tenun/core/parallel.h"
+#include "tenun/ops/attention/select.h"
 #include "tenun/tests/attention_util.h"
 
 using namespace tenun;
@@ -175,6 +179,31 @@ TEST_SUITE("ops_attention_methods") {
       CHECK((qk.q.low > 0 && qk.q.high > qk.q.low && qk.k.high > 0));
       CHECK(qk.v.high == 0);
       CHECK(both.v.high > both.v.low);
+    }
+  }
+
+  TEST_CASE("top-k blocks: the best ones, ties to the lowest index, NaN last") {
+    const int64_t n = 150;
+    Tensor scores({3, n}, DType::f32);
+    fill_normal(scores, RandomKey::derive(31, Purpose::test));
+    float* const x = scores.mutable_data<float>();
+    for (int64_t i = 0; i < n; ++i) x[n + i] = static_cast<float>(i % 5);  // ties
+    for (int64_t i = 0; i < n; ++i)  // NaN, -inf and few numbers
+      x[2 * n + i] = i % 3 == 0 ? NAN : i % 3 == 1 ? -INFINITY : i < 20 ? 1.0f : -INFINITY;
+    for (const int64_t k : {1, 7, 32, 33, 149, 150}) {
+      CAPTURE(k);
+      const Tensor mask = attn::topk_blocks(scores, k, {});
+      for (int64_t r = 0; r < 3; ++r) {
+        std::vector<int64_t> order(static_cast<size_t>(n));
+        std::iota(order.begin(), order.end(), int64_t{0});
+        const auto rank = [&](int64_t i) {
+          return std::isnan(x[r * n + i]) ? -INFINITY : x[r * n + i];
+        };
+        std::stable_sort(order.begin(), order.end(),
+                         [&](int64_t a, int64_t b) { return rank(a) > rank(b); });
+        for (int64_t i = 0; i < n; ++i)
+          CHECK(mask.data<uint8_t>()[r * n + order[static_cast<size_t>(i)]] == (i < k ? 1 : 0));
+      }
     }
   }
 }

@@ -1,18 +1,18 @@
-// What the forward passes of the linear branch share: one state for each key block, and the sum of
+// What the passes over the linear branch share: one state for each key block, and the sum of
 // states that a query block reads (in the backward pass also the other way round). Three ways to
 // that sum:
 //   all keys        one sum
-//   block lists     the total minus the listed states: at N = 16384 and 3 % listed (7 of 256) 0.3
-//   ms
-//                   a head where the product with the 0/1 mask takes 2.7 ms; break-even near a
-//                   quarter of the blocks, above which, and for relu, whose states may be exactly
-//                   0, the mask product is taken
+//   block lists     the total minus the listed states: at N = 16384 and 3 % listed (7 of 256) it
+//                   takes 0.3 ms a head where the product with the 0/1 mask takes 2.7 ms;
+//                   break-even near a quarter of the blocks, above which, and for relu, whose
+//                   states may be exactly 0, the mask product is taken
 //   block weights   a product of weights and states
 // An infinity or NaN in a listed block cannot be subtracted: heads that have one add up the blocks
 // that are not listed. Internal to linear.cc and sparse_linear_forward.cc.
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "tenun/core/parallel.h"
@@ -22,6 +22,7 @@
 
 namespace tenun::attn {
 
+/// Of the key blocks whose states are summed.
 enum class StateRange { all, lists, weights };
 
 template <class T>
@@ -101,8 +102,6 @@ struct LinearStates {
         a.state = out + j * state();
         a.first = true;
         panels(j, block_k, nk, [&](int64_t at, int64_t n) {
-          const int64_t next = std::min(kPanel, nk - at - n);
-          k.fetch(bh, at + n, next), v.fetch(bh, at + n, next);
           a.k = k.rows(bh, at, n, kx), a.v = v.rows(bh, at, n, vx);
           run.add_state(a);
           seen(j, a.k, a.v);
@@ -161,6 +160,11 @@ struct LinearStates {
     const T* sums;  // the total, or all sums
     enum class Way { total, subtract, add, made } way;
 
+    // The states that the sum of block i will be made of, where that is worth knowing.
+    [[nodiscard]] std::span<const int32_t> needed(int64_t i) const {
+      if (way != Way::subtract) return {};
+      return {index + start[i], static_cast<size_t>(start[i + 1] - start[i])};
+    }
     // The sum of block i; `room` holds one state.
     const T* of(int64_t i, T* room) const {
       if (way == Way::total) return sums;

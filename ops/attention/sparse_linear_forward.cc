@@ -84,7 +84,7 @@ struct SparseLinearForward {
     T *const sum = own.take(linear.state()), *const pairs = own.take(wide * wide);
     simd::PanelMix<T> mix{};
     mix.feature = linear.feature, mix.eps = static_cast<T>(linear.args.eps);
-    mix.scratch = own.take(kPanel * wide);
+    mix.scratch = own.take(kPanel * wide), mix.states = states.states;
     std::vector<simd::Tile> tiles, next;
     f.list_tiles(next, 0, begin);
     for (int64_t i = begin; i < end; ++i) {
@@ -102,7 +102,10 @@ struct SparseLinearForward {
         }
       typename FlashPanels<T>::Block b{0, i, tiles, f.query_unit(0, i)};
       if (!next.empty()) b.following = next[0];
+      const auto soon = i + 1 < end ? states.needed(i + 1) : std::span<const int32_t>{};
+      mix.soon = soon.data();
       linear.panels(i, block, nq, [&](int64_t at, int64_t count) {
+        mix.soon_count = at == i * block ? std::ssize(soon) : 0;
         const int64_t offset = at * f.row_bytes();
         mix.exact = apart == nullptr ? nullptr : apart + offset;
         f.panel(room, b, at, count, mixes ? &mix : nullptr);

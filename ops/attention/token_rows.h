@@ -27,20 +27,6 @@ class Tokens {
     return {room, d, count};
   }
 
-  /// Into the second-level cache.
-  void fetch(int64_t bh, int64_t first, int64_t count) const {
-    const auto touch = [&](const auto& r) {
-      const auto bytes = x_.dim(3) * static_cast<int64_t>(sizeof(*r.p));
-      for (int64_t i = first; i < first + count; ++i)
-        for (int64_t b = 0; b < bytes; b += 64)
-          __builtin_prefetch(reinterpret_cast<const char*>(r.row(i)) + b, 0, 2);
-    };
-    if (x_.dtype() == dtype_of<T>)
-      touch(Heads<T>(x_)[bh]);
-    else
-      touch(Heads<bf16>(x_)[bh]);
-  }
-
  private:
   static bool in_place(const Tensor& x) {
     return x.dtype() == DType::bf16 && x.strides()[3] == 1 && std::is_same_v<T, float>;

@@ -8,8 +8,7 @@
 // its definition includes the current tile's maximum.
 #pragma once
 #include "tenun/ops/attention/kernels/ahead.h"
-#include "tenun/ops/attention/kernels/features.h"
-#include "tenun/ops/attention/kernels/policy.h"
+#include "tenun/ops/attention/kernels/queries.h"
 #include "tenun/ops/simd/exp2.h"
 #include "tenun/ops/simd/pack.h"
 #include "tenun/ops/simd/product.h"
@@ -19,29 +18,25 @@ namespace tenun::simd::TENUN_ISA {
 inline constexpr double kLog127 = 6.988684686772166, kLog448 = 8.807354922057604;  // log2
 
 template <class P>
-struct Forward {
-  using Real = typename P::Real;
-  using V = typename Vector<Real>::type;
+struct Forward : Queries<P> {
+  using Base = Queries<P>;
+  using Base::kLane, Base::p, Base::phi, Base::qt, Base::share, Base::steps;
+  using typename Base::Features, typename Base::Real, typename Base::V;
   using Score = typename P::Score;
   using Value = typename P::Value;
   using ScoreElement = typename Score::Element;
-  using Features = Phi<Real, P::kLowMix>;
   using ValueElement = typename Value::Element;
-  static constexpr int NV = kVectors, kLane = kLanes<Real>, kColumn = NV * kLane;
+  static constexpr int NV = kVectors, kColumn = NV * kLane;
   static constexpr int kM = P::kGroup == 4 ? 4 : kRows<NV>;  // whole groups of P in a strip
   static constexpr Real kCalm = 8;
 
-  const ForwardPanel<Real>& p;
-  int64_t steps;  // elements along the channels of a score
-  Real *qt, *ot, *s;
+  Real *ot, *s;
   ValueElement* packed;  // P as the value product wants it (s itself where that is Real)
   ScoreElement* tail;    // the last rows of K, padded to a strip
   Real* factors;         // of dropout
   bool calm[kPanel / kColumn];
-  Ahead ahead[4];
+  Ahead ahead[5];
   int aheads = 0;
-  V share[Features::kVecs];  // 1 / denominator of the linear branch
-  typename Features::Element* phi;
 
   // One lane column during one tile.
   struct Column {
@@ -49,10 +44,8 @@ struct Forward {
     V scale[NV], ref[NV], most[NV], sum[NV];
   };
 
-  explicit Forward(const ForwardPanel<Real>& panel) : p(panel) {
-    steps = p.depth / P::kScoreGroup;
-    Real* at = p.scratch;
-    qt = at, at += p.depth * kPanel;
+  explicit Forward(const ForwardPanel<Real>& panel) : Base(panel) {
+    Real* at = p.scratch + p.depth * kPanel;  // behind qt
     ot = at, at += p.depth * kPanel;
     tail = reinterpret_cast<ScoreElement*>(at), at += 8 * p.depth;
     int64_t rows = 0;
@@ -61,57 +54,12 @@ struct Forward {
     s = at, at += (rows + 8) * kPanel;
     packed = reinterpret_cast<ValueElement*>(P::kGroup == 1 ? s : at);
     factors = at;
-    pack_queries();
     for (int64_t i = 0; i < p.depth * kPanel; i += kLane) store(ot + i, V{});
     for (int64_t i = 0; i < kPanel; i += kLane) {
       store(p.m + i, broadcast(-static_cast<Real>(__builtin_inf())));
       store(p.l + i, V{});
     }
     for (bool& c : calm) c = false;
-  }
-
-  // Lanes beyond the queries repeat what happens to be cheap: zeros.
-  void pack_queries() {
-    constexpr bool kPairs = P::kScoreGroup == 2;  // bf16: pairs are moved as they are
-    const int64_t rows = kPairs ? steps : p.depth, columns = kPairs ? p.channels / 2 : p.channels;
-    if (p.queries < kPanel || columns < rows)
-      for (int64_t i = 0; i < rows * kPanel; i += kLane) store(qt + i, V{});
-    transpose(static_cast<const Real*>(p.q), p.q_stride, p.queries, columns, qt, kPanel);
-    if (p.mix != nullptr) map_queries();
-    if constexpr (P::kScoreGroup == 4) {
-      quantize_queries();
-    } else if constexpr (P::kScoreGroup == 1) {
-      const V by = broadcast(P::kScaled ? (p.q_unit > 0 ? 1 / p.q_unit : Real(0)) : p.scale);
-      for (int64_t i = 0; i < p.depth * kPanel; i += kLane) {
-        const V x = load(qt + i) * by;  // integers where scores are scaled
-        store(qt + i, P::kScaled ? round(x) : x);
-      }
-    }
-  }
-  void map_queries() {
-    phi = reinterpret_cast<typename Features::Element*>(p.mix->scratch);
-    const auto x = [this](int64_t channel, int64_t lane) {
-      if constexpr (P::kScoreGroup == 2) {
-        const Bits two = load_bits(qt + channel / 2 * kPanel + lane);
-        return channel % 2 == 0 ? first_bf16(two) : second_bf16(two);
-      } else {
-        return load(qt + channel * kPanel + lane);
-      }
-    };
-    Features::queries(p.mix->feature, x, p.channels,
-                      p.mix->state + p.channels * pad<Real>(p.channels), p.mix->eps, phi, share);
-  }
-  // Bytes q + 128 of four channels, over the floats that they come from (rows d / 4 <= d).
-  void quantize_queries() {
-    const F32 by = broadcast(p.q_unit > 0 ? 1 / p.q_unit : 0.0f), middle = broadcast(128.0f);
-    for (int64_t d = 0; d < p.depth; d += 4)
-      for (int64_t i = 0; i < kPanel; i += kLane) {
-        const float* const x = qt + d * kPanel + i;
-        const Bits y = quad<Sign::none>(fma(load(x), by, middle), fma(load(x + kPanel), by, middle),
-                                        fma(load(x + 2 * kPanel), by, middle),
-                                        fma(load(x + 3 * kPanel), by, middle));
-        store_bits(qt + d / 4 * kPanel + i, y);
-      }
   }
 
   // Scores of M keys from row j of the tile. Exp: P relative to c.ref; else the scores themselves.
@@ -185,11 +133,16 @@ struct Forward {
     ahead[0] = Ahead::of(keys(next), p.k_stride, steps, kM);
     ahead[1] = Ahead::of(values(next), p.v_stride, p.depth, (kM + P::kGroup - 1) / P::kGroup);
     aheads = 2;
+    if (p.mix != nullptr && t < p.mix->soon_count) {
+      const int64_t size = state_size<Real>(p.channels);
+      ahead[aheads++] = Ahead::of_block(p.mix->states + p.mix->soon[t] * size,
+                                        size * static_cast<int64_t>(sizeof(Real)), kPanel / kM);
+    }
     if (!last || p.o == nullptr) return;
     constexpr int64_t kPer = P::kScoreGroup == 2 ? 2 : 1;
-    ahead[2] = Ahead::of(static_cast<const Real*>(p.q_next), p.q_stride, p.channels / kPer, kM);
-    ahead[3] = Ahead::of(static_cast<const Real*>(p.o), p.o_stride, p.channels / kPer, kM);
-    aheads = 4;
+    ahead[aheads++] =
+        Ahead::of(static_cast<const Real*>(p.q_next), p.q_stride, p.channels / kPer, kM);
+    ahead[aheads++] = Ahead::of(static_cast<const Real*>(p.o), p.o_stride, p.channels / kPer, kM);
   }
 
   template <bool Exp>

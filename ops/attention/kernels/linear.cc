@@ -1,6 +1,7 @@
 // Compiled once a level: the kernels of the linear branch. Queries lie in the lanes, as in the
 // flash kernels, so phi(q), its denominator and all sums over channels are vertical; keys stay in
 // rows, because phi(K) is the broadcast operand of the state.
+#include "tenun/ops/attention/kernels/ahead.h"
 #include "tenun/ops/attention/kernels/features.h"
 
 namespace tenun::simd::TENUN_ISA {
@@ -71,7 +72,8 @@ struct Linear {
                                            r + 1 < rows ? load(x + (r + 1) * stride + c) : F32{}));
   }
 
-  // phi of rows of N vectors as the state's product wants it, and their sum to z.
+  // phi of rows of N vectors as the state's product wants it, and their sum to z. The rows behind
+  // these come next.
   template <int N>
   static void softmax_rows(const TokenRows<T>& x, bool first, Element* f, T* z) {
     constexpr int kG = static_cast<int>(Map::kGroup);
@@ -84,6 +86,7 @@ struct Linear {
       for (int g = 0; g < kG; ++g) {
         if (r + g == x.count) break;
         const T* const row = x.p + (r + g) * x.stride;
+        fetch_row(row + x.count * x.stride, N * kL);
         V most = load(row), total = {};
 #pragma GCC unroll 8
         for (int i = 1; i < N; ++i) most = max(most, load(row + i * kL));
@@ -136,14 +139,20 @@ struct Linear {
       if constexpr (Low) pair_rows(f, wide, count, wide, phi);
     }
     const TokenRows<T> v = lines(a.v, a.d, copy);
+    [[maybe_unused]] Group* const values = reinterpret_cast<Group*>(copy + size + size / 2);
+    if constexpr (Low) pair_rows(v.p, v.stride, count, wide, values);
     const Into into = a.first ? Into::set : Into::add;
-    if constexpr (Low) {
-      Group* const values = phi + size / 2;
-      pair_rows(v.p, v.stride, count, wide, values);
-      multiply<Bf16Kind>(a.d, wide, (count + 1) / 2, {phi, 1, wide}, values, wide, a.state, wide,
-                         into);
-    } else {
-      multiply<Kind>(a.d, wide, count, {phi, 1, wide}, v.p, v.stride, a.state, wide, into);
+    constexpr int64_t kSome = 16;  // channels at a time; meanwhile values come that are next
+    for (int64_t c = 0; c < a.d; c += kSome) {
+      const int64_t n = a.d - c < kSome ? a.d - c : kSome;
+      for (int64_t r = c * count / a.d; r < (c + n) * count / a.d; ++r)
+        fetch_row(a.v.p + (count + r) * a.v.stride, a.d);
+      T* const out = a.state + c * wide;
+      if constexpr (Low)
+        multiply<Bf16Kind>(n, wide, (count + 1) / 2, {phi + c, 1, wide}, values, wide, out, wide,
+                           into);
+      else
+        multiply<Kind>(n, wide, count, {phi + c, 1, wide}, v.p, v.stride, out, wide, into);
     }
   }
 

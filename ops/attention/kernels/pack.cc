@@ -1,6 +1,7 @@
 // Compiled once a level: the packing kernels.
 #include "tenun/ops/simd/pack.h"
 
+#include "tenun/ops/attention/kernels/ahead.h"
 #include "tenun/ops/attention/kernels/kernels.h"
 
 namespace tenun::simd::TENUN_ISA {
@@ -110,6 +111,7 @@ float key_bytes(const float* x, int64_t stride, int64_t rows, int64_t channels, 
   const bool finite = unit - unit == 0;
   const F32 by = broadcast(unit >= 1.2e-38f ? 1 / unit : 0.0f);  // 1 / a smaller one is infinite
   for (int64_t r = 0; r < rows; ++r) {
+    fetch_row(x + (rows + r) * stride, channels);  // behind these come the next ones
     Bits all = {};
     for (int64_t c = 0; c < depth; c += kL) {
       const Bits b =
@@ -126,7 +128,8 @@ float key_bytes(const float* x, int64_t stride, int64_t rows, int64_t channels, 
 
 void value_quads(const float* x, int64_t stride, int64_t rows, int64_t channels, int64_t depth,
                  const float* inverse, Group* y) {
-  for (int64_t r = 0; r < rows; r += 4)
+  for (int64_t r = 0; r < rows; r += 4) {
+    for (int64_t i = 0; i < 4; ++i) fetch_row(x + (rows + r + i) * stride, channels);
     for (int64_t c = 0; c < depth; c += kL) {
       F32 v[4] = {};
       const int64_t left = channels - c;
@@ -135,6 +138,7 @@ void value_quads(const float* x, int64_t stride, int64_t rows, int64_t channels,
       put(reinterpret_cast<float*>(y + r / 4 * depth + c), depth - c,
           as_float(quad<Sign::both>(v[0], v[1], v[2], v[3])));
     }
+  }
 }
 
 void value_pairs(const float* x, int64_t stride, int64_t rows, int64_t channels, int64_t depth,
