@@ -117,6 +117,8 @@ expect 2 "^tenun: --batch: takes a whole number, at least 1, got '1e11'" "$tenun
 expect 2 "^tenun: --seconds: takes seconds from 0 to 86400, got '-1'" "$tenun" bench gemm --seconds -1
 expect 2 "^tenun: --seconds: .*'nan'" "$tenun" bench gemm --seconds nan
 expect 2 "^tenun: --sparsity: takes a share from 0 to 1, got 'nan'" "$tenun" bench attention --sparsity nan
+expect 2 "^tenun: --block-q: takes a whole number from 1 to 1073741824" "$tenun" bench attention --block-q 9223372036854775807
+expect 2 "^tenun: --cfg: takes a scale" "$tenun" sample --ckpt x -o y --cfg nan
 expect 2 "^tenun: --threads: takes a whole number from 0 to 4096, got '99999999999'" "$tenun" ops --threads 99999999999
 [ "$(wc -c < "$work/out")" -lt 200 ] || { echo 'cli: a range message is long' >&2; failed=1; }
 # A method that the given tensors do not suit: nothing is measured, and that is a failure.

@@ -67,7 +67,7 @@ struct Step {
 struct Anatomy {
   double total = 0, attention = 0, selection = 0;  // ms; selection: attention without its branches
   double sparsity = 0;                             // mean over the blocks
-  std::vector<double> layers;  // forward: from one block's attention to that of the next
+  std::vector<double> layers;   // forward: from one block's attention to that of the next
   Json parts = Json::object();  // ms of each kernel; "rest" is what lies between them
 };
 

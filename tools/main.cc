@@ -122,8 +122,10 @@ struct Program {
     b->add_option("--heads", bench.heads, "attention: heads")->check(whole(1));
     b->add_option("--direction", bench.directions, "attention: fwd, fwd+bwd (default: both)")
         ->delimiter(',');
-    b->add_option("--block-q", bench.block_q, "tokens of a query block")->check(whole(1));
-    b->add_option("--block-k", bench.block_k, "tokens of a key block")->check(whole(1));
+    b->add_option("--block-q", bench.block_q, "tokens of a query block")
+        ->check(whole(1, int64_t{1} << 30));
+    b->add_option("--block-k", bench.block_k, "tokens of a key block")
+        ->check(whole(1, int64_t{1} << 30));
     b->add_option("--pv", bench.pv, "attention: low-bit type of p v for --dtype int8");
     b->add_option("--tensors", bench.tensors, "attention: q, k, v from this safetensors file");
     b->add_option("--capture", bench.capture, "attention: q, k, v of this checkpoint's network");
@@ -153,7 +155,8 @@ struct Program {
         ->delimiter(',');
     s->add_option("--num", sample.num, "how many pictures")->check(whole(1));
     s->add_option("--steps", sample.steps, "integration steps")->check(whole(1));
-    s->add_option("--cfg", sample.cfg, "guidance scale");
+    s->add_option("--cfg", sample.cfg, "guidance scale")
+        ->check(real(0, 1e6, "a scale from 0 to 1e6"));
     s->add_option("--sampler", sample.sampler, "heun, euler or adams");
     s->add_flag("--ema,!--no-ema", sample.ema, "averaged weights (default) or raw ones");
     s->add_flag("--grid", sample.grid, "also all of them in one picture, grid.png");
@@ -180,7 +183,7 @@ struct Program {
     d->add_option("-o,--output", data.output, "folder to write");
     d->add_option("--in", data.input, "folder to read");
     d->add_option("--num", data.num, "pictures of each class")->check(whole(1));
-    d->add_option("--size", data.size, "pixels")->check(whole(1));
+    d->add_option("--size", data.size, "pixels")->check(whole(1, 32768));
     d->add_option("--classes", data.classes, "names of batik classes (default: all twenty)")
         ->delimiter(',');
     d->add_flag("--sheet", data.sheet, "one contact sheet instead of files");
@@ -204,8 +207,10 @@ struct Program {
     v->add_option("--method", viz.method, "another attention method on the same q and k");
     v->add_option("--sparsity", viz.sparsity, "another share of blocks without exact attention")
         ->check(share());
-    v->add_option("--block-q", viz.block_q, "tokens of a query block")->check(whole(1));
-    v->add_option("--block-k", viz.block_k, "tokens of a key block")->check(whole(1));
+    v->add_option("--block-q", viz.block_q, "tokens of a query block")
+        ->check(whole(1, int64_t{1} << 30));
+    v->add_option("--block-k", viz.block_k, "tokens of a key block")
+        ->check(whole(1, int64_t{1} << 30));
     v->add_option("--grid", viz.grid, "image tokens in a row")->check(whole(1));
     v->add_option("--tile", viz.tile, "1: tokens in raster order; 8: in tiles of 8 x 8")
         ->check(CLI::IsMember({1, 8}));

@@ -57,7 +57,7 @@ class ImageFolder final : public Dataset {
       const File& f = files_[static_cast<size_t>((index + tries) % size())];
       Image im;
       try {
-        im = read_image(f.path, {.min_size = 2 * resolution()});
+        im = read_image(f.path, {.min_size = 2 * std::min(resolution(), 1 << 29)});
       } catch (const IoError& e) {
         logging::warn_once(fmt::format("{}; skipped, the next image takes its place", e.what()));
         continue;
