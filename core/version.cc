@@ -37,7 +37,7 @@ std::string cpu_features() {
   std::string s;
 #if defined(__x86_64__)
   const auto add = [&](bool has, const char* feature) {
-    if (has) s += (s.empty() ? "" : " ") + std::string(feature);
+    if (has) s += fmt::format("{}{}", s.empty() ? "" : " ", feature);
   };
   __builtin_cpu_init();
   add(__builtin_cpu_supports("avx2"), "avx2");

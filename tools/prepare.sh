@@ -43,7 +43,8 @@ prepare() {
       exit 2
     }
   fi
-  export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+  # The last one lets ccache keep objects that were made with a precompiled header.
+  export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
   if [[ ! -f build/build.ninja ]]; then
     say "configuring build/"
     meson setup build >build-setup.log 2>&1 || { cat build-setup.log >&2; exit 1; }

@@ -14,9 +14,9 @@ namespace tenun::simd {
 namespace {
 
 bool has(std::string_view features, std::initializer_list<std::string_view> wanted) {
-  const std::string list = " " + std::string(features) + " ";
+  const std::string list = fmt::format(" {} ", features);
   for (const std::string_view w : wanted)
-    if (list.find(" " + std::string(w) + " ") == std::string::npos) return false;
+    if (list.find(fmt::format(" {} ", w)) == std::string::npos) return false;
   return true;
 }
 
@@ -43,7 +43,7 @@ Isa isa_from(std::string_view text) {
                          "this processor has no {}; its features: {}", text, cpu_features());
       return level;
     }
-    all += std::string(all.empty() ? "" : ", ") + std::string(name(level));
+    all += fmt::format("{}{}", all.empty() ? "" : ", ", name(level));
   }
   check<ConfigError>(text.empty(), "TENUN_CPU_ISA", "'{}' is none of {}", text, all);
   return best;
