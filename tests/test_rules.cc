@@ -44,8 +44,10 @@ const std::vector<Source>& sources() {
     for (auto it = fs::recursive_directory_iterator(root()); it != fs::end(it); ++it) {
       const std::string name = it->path().filename();
       if (it->is_directory()) {
+        // What stands in packaging/ is a list for the compiler, no source of the library.
         const bool ours = !name.starts_with(".") && !name.starts_with("build") &&
-                          name != "shared" && name != "runs" && name != "golden";
+                          name != "packaging" && name != "shared" && name != "runs" &&
+                          name != "golden";
         if (it.depth() == 0 && !ours) it.disable_recursion_pending();
         continue;
       }
