@@ -1,7 +1,6 @@
 // Training data: transforms, data sets, the loader.
 #include <doctest/doctest.h>
 #include <fmt/core.h>
-#include <turbojpeg.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +11,7 @@
 #include "tenun/core/io/image_file.h"
 #include "tenun/core/log.h"
 #include "tenun/tests/io_util.h"
+#include "tenun/tests/jpeg_util.h"
 #include "tenun/train/batik/batik.h"
 #include "tenun/train/data/loader.h"
 #include "tenun/train/data/transforms.h"
@@ -74,17 +74,6 @@ Image ramp(int w, int h) {
     }
   return im;
 }
-void write_jpeg(const std::string& path, const Image& im) {
-  tjhandle h = tjInitCompress();
-  unsigned char* data = nullptr;
-  unsigned long size = 0;
-  REQUIRE(tjCompress2(h, im.rgb.data(), im.width, 0, im.height, TJPF_RGB, &data, &size, TJSAMP_444,
-                      95, 0) == 0);
-  spill(path, std::string(data, data + size));
-  tjFree(data);
-  tjDestroy(h);
-}
-
 Image exact_colour(uint8_t v) {
   Image im(2, 2);
   std::fill(im.rgb.begin(), im.rgb.end(), v);
@@ -237,7 +226,7 @@ TEST_SUITE("train_data") {
     for (const char* c : {"zebra", "ant", "empty"}) fs::create_directories(dir / c);
     fs::create_directories(dir / "ant/deep");
     write_png(dir / "zebra/b.png", picture(40, 50));
-    write_jpeg(dir / "zebra/a.JPG", picture(90, 33));
+    write_jpeg(dir / "zebra/a.JPG", picture(90, 33), TJSAMP_444, 95);
     write_png(dir / "ant/deep/x.png", picture(16, 16, 9));
     write_png(dir / "ant/y.png", picture(200, 20));
     spill(dir / "ant/notes.txt", "no picture");

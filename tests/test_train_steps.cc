@@ -1,7 +1,6 @@
 // What a training step owes to its samples: randomness by their numbers, gradients of their loss,
 // pictures as if they had been decoded in full.
 #include <doctest/doctest.h>
-#include <turbojpeg.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "tenun/core/io/image_file.h"
+#include "tenun/tests/jpeg_util.h"
 #include "tenun/tests/train_util.h"
 #include "tenun/train/data/dataset.h"
 #include "tenun/train/data/transforms.h"
@@ -21,17 +21,6 @@ namespace fs = std::filesystem;
 
 // Four blocks, of which the middle two drop half of everything.
 const std::string kDrop = "--model.denoiser.init_args={depth: 4, proj_drop: 0.5, attn_drop: 0.5}";
-
-void write_jpeg(const std::string& path, const Image& im) {
-  tjhandle h = tjInitCompress();
-  unsigned char* data = nullptr;
-  unsigned long size = 0;
-  REQUIRE(tjCompress2(h, im.rgb.data(), im.width, 0, im.height, TJPF_RGB, &data, &size, TJSAMP_420,
-                      92, 0) == 0);
-  spill(path, std::string(data, data + size));
-  tjFree(data);
-  tjDestroy(h);
-}
 
 // Smooth areas, edges and fine texture.
 Image photograph(int w, int h) {
@@ -124,8 +113,9 @@ TEST_SUITE("train_steps") {
   TEST_CASE("large photographs are decoded smaller, and look the same") {
     const TempDir dir;
     fs::create_directories(dir / "a");
-    write_jpeg(dir / "a/1.jpg", photograph(1200, 900));
-    write_jpeg(dir / "a/2.jpg", photograph(230, 250));  // less than four times the resolution
+    write_jpeg(dir / "a/1.jpg", photograph(1200, 900), TJSAMP_420, 92);
+    write_jpeg(dir / "a/2.jpg", photograph(230, 250), TJSAMP_420,
+               92);  // less than four times the resolution
     ImageFolderOptions o;
     o.root = dir.path(), o.resolution = 64;
     const Image large = read_image(dir / "a/1.jpg"), small = read_image(dir / "a/2.jpg");
