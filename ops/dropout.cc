@@ -88,6 +88,12 @@ struct Dropout {
   Grads<1> backward(const Ctx&, const Tensor& dy) { return {run(dy)}; }
 };
 
+void check_operands(const Var& x, double drop) {
+  check(drop >= 0 && drop < 1, "dropout", "the drop probability must be in [0, 1), got {}", drop);
+  check<DTypeError>(is_floating(x.dtype()), "dropout", "does not take {}; cast it to f32 first",
+                    x.value());
+}
+
 }  // namespace
 
 constinit Kernel<void(Tensor&, const Tensor&, double, RandomKey)> kernel::dropout{"dropout",
@@ -100,17 +106,13 @@ SampleKeys derive_keys(const SampleKeys& keys, Purpose purpose, uint64_t a, uint
 }
 
 Var dropout(const Var& x, double drop, RandomKey key) {
-  check(drop >= 0 && drop < 1, "dropout", "the drop probability must be in [0, 1), got {}", drop);
-  check<DTypeError>(is_floating(x.dtype()), "dropout", "does not take {}; cast it to f32 first",
-                    x.value());
+  check_operands(x, drop);
   if (drop == 0) return x;
   return apply(Dropout{drop, {key}}, x);
 }
 
 Var dropout(const Var& x, double drop, const SampleKeys& keys) {
-  check(drop >= 0 && drop < 1, "dropout", "the drop probability must be in [0, 1), got {}", drop);
-  check<DTypeError>(is_floating(x.dtype()), "dropout", "does not take {}; cast it to f32 first",
-                    x.value());
+  check_operands(x, drop);
   check<ShapeError>(x.rank() >= 1 && x.dim(0) == std::ssize(keys), "dropout",
                     "needs a key for each sample of x {}, got {}", x.value(), keys.size());
   if (drop == 0) return x;
