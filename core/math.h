@@ -65,9 +65,10 @@ TENUN_HD inline double expm1(double x) { return std::expm1(x); }
 TENUN_HD inline float log(float x) {
   const bool tiny = x < 1.17549435e-38f;
   const float z = tiny ? x * 0x1p23f : x;
-  const auto bits = std::bit_cast<int32_t>(z);
-  const int32_t e = (bits - 0x3f3504f3) >> 23;  // mantissa in [sqrt(1/2), sqrt(2))
-  const float m = std::bit_cast<float>(bits - (e << 23));
+  const auto bits = std::bit_cast<uint32_t>(z);  // of a negative x they wrap; the result is NaN
+  const auto e =
+      static_cast<int32_t>(bits - 0x3f3504f3u) >> 23;  // mantissa in [sqrt(1/2), sqrt(2))
+  const float m = std::bit_cast<float>(bits - (static_cast<uint32_t>(e) << 23));
   const float f = m - 1.0f, s = f / (2.0f + f), w = s * s;
   // log(1+f) = 2 artanh(s) = 2 s + 2 s (w/3 + w^2/5 + ...), arranged around f to keep its bits
   const float series =

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -15,24 +17,30 @@ using namespace tenun;
 
 namespace {
 
-// Stands in for the CUDA backend while it lives.
+// Stands in for the CUDA backend while it lives; its memory goes with it.
 class CountingDevice final : public DeviceOps {
  public:
   CountingDevice()
       : before_(has_device(DeviceType::cuda) ? &device_ops(DeviceType::cuda) : nullptr) {
     set_device_ops(DeviceType::cuda, this);
   }
-  ~CountingDevice() override { set_device_ops(DeviceType::cuda, before_); }
+  ~CountingDevice() override {
+    set_device_ops(DeviceType::cuda, before_);
+    for (void* p : blocks_) std::free(p);
+  }
   CountingDevice(const CountingDevice&) = delete;
   CountingDevice& operator=(const CountingDevice&) = delete;
 
   void* allocate(size_t bytes) override {
     if (held + bytes > limit) return nullptr;
     ++allocations, held += bytes;
-    return std::malloc(bytes);
+    const std::scoped_lock lock(mutex_);
+    return *blocks_.insert(std::malloc(bytes)).first;
   }
   void release(void* p, size_t bytes) noexcept override {
     ++releases, held -= bytes;
+    const std::scoped_lock lock(mutex_);
+    blocks_.erase(p);
     std::free(p);
   }
   void copy_bytes(void*, Device, const void*, Device, size_t) override {}
@@ -47,6 +55,8 @@ class CountingDevice final : public DeviceOps {
 
  private:
   DeviceOps* before_;
+  std::mutex mutex_;
+  std::set<void*> blocks_;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <deque>
 #include <functional>
 #include <vector>
 
@@ -95,8 +96,9 @@ void section(std::string& out, const Fields& fields, const Fields* without = nul
   out += ignored_text(fields, without);
 }
 
-/// The settings of a class. What it shares with an earlier class is named, not repeated.
-void class_section(std::string& out, const ClassInfo& info, std::vector<Object>& seen) {
+/// The settings of a class. What it shares with an earlier class is named, not repeated. `seen`
+/// keeps its objects where they are: Fields point into them.
+void class_section(std::string& out, const ClassInfo& info, std::deque<Object>& seen) {
   Object object(info);
   const Fields mine = object.fields();
   const ClassInfo* like = nullptr;
@@ -204,7 +206,7 @@ std::string config_reference_markdown() {
   out += ignored_text(top) + rows;
   for (const ClassKind kind : kKinds) {
     out += fmt::format("\n## Classes: {}\n", kind_name(kind));
-    std::vector<Object> seen;
+    std::deque<Object> seen;
     for (const auto& info : ClassRegistry::instance().all()) {
       if (info.kind != kind) continue;
       out += fmt::format("\n### `{}`\n\n`{}`: {}.\n", info.short_name(), info.path, info.doc);
