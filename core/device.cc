@@ -28,6 +28,33 @@ To convert(From v) {
     return static_cast<To>(v);
 }
 
+// Copies to integers and booleans from another type are rare: the loop is made for the type that is
+// read, and what is written is a function of a wide number. (81 pairs of types take long to
+// compile.)
+template <class Wide>
+using Store = void (*)(std::byte* y, int64_t i, Wide v);
+template <class Wide>
+Store<Wide> store_of(DType to) {
+  Store<Wide> store = nullptr;
+  visit<DType::i8, DType::u8, DType::i32, DType::i64, DType::boolean>(to, "copy", [&]<class To>() {
+    store = [](std::byte* y, int64_t i, Wide v) { reinterpret_cast<To*>(y)[i] = convert<To>(v); };
+  });
+  return store;
+}
+void copy_to_integers(Span to, Span from, const StridedLoop<2>& loop) {
+  visit_all(from.dtype, "copy", [&]<class From>() {
+    using Wide = std::conditional_t<is_floating(dtype_of<From>), double, int64_t>;
+    const Store<Wide> store = store_of<Wide>(to.dtype);
+    const auto* x = reinterpret_cast<const From*>(from.data);
+    parallel_for(0, loop.numel(), kGrain, [&](int64_t b, int64_t e) {
+      loop.run(b, e, [&](const int64_t* off, const int64_t* s, int64_t, int64_t n) {
+        for (int64_t i = 0; i < n; ++i)
+          store(to.data, off[0] + i * s[0], static_cast<Wide>(x[off[1] + i * s[1]]));
+      });
+    });
+  });
+}
+
 class CpuOps final : public DeviceOps {
  public:
   void* allocate(size_t bytes) override {
@@ -54,21 +81,24 @@ class CpuOps final : public DeviceOps {
       });
       return;
     }
+    if (!is_floating(to.dtype) && to.dtype != from.dtype) return copy_to_integers(to, from, loop);
     visit_all(to.dtype, "copy", [&]<class To>() {
       visit_all(from.dtype, "copy", [&]<class From>() {
-        auto* y = reinterpret_cast<To*>(to.data);
-        const auto* x = reinterpret_cast<const From*>(from.data);
-        parallel_for(0, loop.numel(), kGrain, [&](int64_t b, int64_t e) {
-          loop.run(b, e, [&](const int64_t* off, const int64_t* s, int64_t, int64_t n) {
-            To* yp = y + off[0];
-            const From* xp = x + off[1];
-            if (s[0] == 1 && s[1] == 1) {
-              for (int64_t i = 0; i < n; ++i) yp[i] = convert<To>(xp[i]);
-            } else {
-              for (int64_t i = 0; i < n; ++i) yp[i * s[0]] = convert<To>(xp[i * s[1]]);
-            }
+        if constexpr (is_floating(dtype_of<To>) || std::is_same_v<To, From>) {
+          auto* y = reinterpret_cast<To*>(to.data);
+          const auto* x = reinterpret_cast<const From*>(from.data);
+          parallel_for(0, loop.numel(), kGrain, [&](int64_t b, int64_t e) {
+            loop.run(b, e, [&](const int64_t* off, const int64_t* s, int64_t, int64_t n) {
+              To* yp = y + off[0];
+              const From* xp = x + off[1];
+              if (s[0] == 1 && s[1] == 1) {
+                for (int64_t i = 0; i < n; ++i) yp[i] = convert<To>(xp[i]);
+              } else {
+                for (int64_t i = 0; i < n; ++i) yp[i * s[0]] = convert<To>(xp[i * s[1]]);
+              }
+            });
           });
-        });
+        }
       });
     });
   }
