@@ -28,9 +28,9 @@ To convert(From v) {
     return static_cast<To>(v);
 }
 
-// Copies to integers and booleans from another type are rare: the loop is made for the type that is
-// read, and what is written is a function of a wide number. (81 pairs of types take long to
-// compile.)
+// Copies to integers and booleans from another type are not in the way of training or sampling: one
+// loop for each type that is read writes through a function, where all 81 pairs of types would take
+// twice as long to compile.
 template <class Wide>
 using Store = void (*)(std::byte* y, int64_t i, Wide v);
 template <class Wide>
