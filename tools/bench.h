@@ -12,19 +12,25 @@
 namespace tenun::tools {
 
 struct Timing {
-  double ms = 0, ms_min = 0;  ///< median and minimum
-  int64_t calls = 0;          ///< that were timed
+  double ms = 0, ms_min = 0;     ///< median and minimum
+  int64_t calls = 0;             ///< that were timed
+  std::vector<double> rounds{};  ///< medians of the rounds of time_together
 };
 
 /// Times `f` for about `seconds` after a warm-up call: at least three calls, two if one takes
 /// longer than `seconds`, one if it takes 20 times as long.
 [[nodiscard]] Timing time_call(const std::function<void()>& f, double seconds = 1.0, int most = 50);
-/// Times several functions in turn, in rounds of a few calls, so that a slow moment of the machine
-/// hits all of them. A pause and an untimed call before each function's calls let the waiting
-/// threads of the one before fall asleep (other libraries' threads spin for some 10 ms) and warm up
-/// its own. `most` bounds the calls of each.
+/// Times several functions in turn, in seven or more rounds of a few calls (fewer if a call takes
+/// longer than `seconds`), so that a slow moment of the machine hits all of them. A pause and an
+/// untimed call before each function's calls let the waiting threads of the one before fall asleep
+/// (other libraries' threads spin for some 10 ms) and warm up its own. `most` bounds the calls of
+/// each behind the seventh round.
 [[nodiscard]] std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs,
                                                 double seconds = 1.0, int most = 50);
+/// How many times as fast the first is as the second, timed together: median of the rounds' ratios.
+/// A neighbour who comes for a few rounds slows both sides of these, or spoils a few pairs; the
+/// ratio of the medians can be off by all that he took.
+[[nodiscard]] double paired_speedup(const Timing& first, const Timing& second);
 [[nodiscard]] double rss_mib();  ///< peak resident memory of this process
 
 /// Collects rows: prints each one as a line, writes all to --json at the end.

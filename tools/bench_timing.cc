@@ -21,6 +21,10 @@ using Clock = std::chrono::steady_clock;
 double ms_since(Clock::time_point t) {
   return std::chrono::duration<double, std::milli>(Clock::now() - t).count();
 }
+double median(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return v[v.size() / 2];
+}
 
 }  // namespace
 
@@ -33,15 +37,17 @@ std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs, 
   constexpr double kRoundMs = 60;  // of timed calls
   constexpr auto kPause =
       std::chrono::milliseconds(150);  // OpenBLAS waits actively for 2^28 cycles
-  std::vector<std::vector<double>> all(fs.size());
+  std::vector<std::vector<double>> all(fs.size()), rounds(fs.size());
   // The first calls warm up, and tell how many there is time for.
   const auto start = Clock::now();
   for (const auto& f : fs) f();
   const double first = ms_since(start), budget = seconds * 1e3 * static_cast<double>(fs.size());
   const size_t least = first < budget ? 3 : first < 20 * budget ? 2 : 1;
+  const size_t least_rounds = fs.size() > 1 && first < budget ? 7 : 1;
   const auto timed = Clock::now();
   size_t done = 0;  // calls of the function that was timed least
-  while (done < least || (ms_since(timed) < budget && done < static_cast<size_t>(most))) {
+  while (done < least || rounds[0].size() < least_rounds ||
+         (ms_since(timed) < budget && done < static_cast<size_t>(most))) {
     done = SIZE_MAX;
     for (size_t i = 0; i < fs.size(); ++i) {
       // Threads of the other functions' libraries may still wait actively: let them fall asleep.
@@ -50,20 +56,29 @@ std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs, 
         if (first < budget) fs[i]();
       }
       const auto round = Clock::now();
+      const auto before = std::ssize(all[i]);
       do {
         const auto t = Clock::now();
         fs[i]();
         all[i].push_back(ms_since(t));
       } while (ms_since(round) < kRoundMs);
+      rounds[i].push_back(median({all[i].begin() + before, all[i].end()}));
       done = std::min(done, all[i].size());
     }
   }
   std::vector<Timing> out;
-  for (auto& v : all) {
-    std::sort(v.begin(), v.end());
-    out.push_back({v[v.size() / 2], v[0], static_cast<int64_t>(v.size())});
-  }
+  for (size_t i = 0; i < fs.size(); ++i)
+    out.push_back({median(all[i]), *std::min_element(all[i].begin(), all[i].end()),
+                   std::ssize(all[i]), std::move(rounds[i])});
   return out;
+}
+
+double paired_speedup(const Timing& first, const Timing& second) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < std::min(first.rounds.size(), second.rounds.size()); ++i)
+    ratios.push_back(second.rounds[i] / first.rounds[i]);
+  check(!ratios.empty(), "paired_speedup", "needs functions that were timed together");
+  return median(std::move(ratios));
 }
 
 double rss_mib() {

@@ -40,6 +40,9 @@ struct FlashArgs {
   double dropout = 0;                ///< share of probabilities that are dropped
   RandomKey key{};
   Quant quant{};  ///< what the forward rounds, as docs/attention/7_int8.md states
+  /// Means of k's blocks, (B, H, T_n, D) in the compute type, where the caller has them: smoothing
+  /// need not read k for its mean.
+  Tensor k_pooled{};
 };
 struct FlashGrads {
   Tensor dq, dk, dv, dweight;  ///< undefined: not wanted; else contiguous, in the compute type

@@ -103,46 +103,33 @@ Tensor per_channel(const Tensor& x, F&& f, G&& fold) {
   return all;
 }
 
-// 8-bit scores: smoothed k per key block.
-void quantize_keys(Operands<float>& o, const Tensor& k, const FlashArgs& args,
-                   const ChannelStats* known) {
-  const simd::PackKernels& pack = simd::pack_kernels();
+// Means over the keys, [head][channel].
+Tensor key_means(const Tensor& k, const FlashArgs& args) {
   const int64_t heads = k.dim(0) * k.dim(1), nk = k.dim(2), d = k.dim(3);
-  const int64_t tn = blocks(nk, args.block_k);
-  o.k_unit = Tensor({heads, tn}, DType::f32);
-  o.key_rows = o.block == 0 ? nk : tn * o.padded;
-  o.k_start = Tensor({heads, o.key_rows}, DType::i32);
-  Tensor bytes({heads, o.key_rows, o.depth}, DType::i8);
-  const Tokens<float> ks(k);
-  std::vector<float> mean(static_cast<size_t>(heads * d));
-  if (known != nullptr) {
-    std::copy_n(known->k_sum, heads * d, mean.data());
+  Tensor mean;
+  if (args.k_pooled.defined()) {
+    mean = Tensor::zeros({heads, d}, DType::f32);
+    const Tensor pooled = args.k_pooled.contiguous();
+    const int64_t tn = blocks(nk, args.block_k);
+    const float* const in = pooled.data<float>();
+    float* const out = mean.mutable_data<float>();
+    for (int64_t i = 0; i < heads * tn; ++i) {
+      const auto keys = static_cast<float>(std::min(args.block_k, nk - i % tn * args.block_k));
+      for (int64_t c = 0; c < d; ++c) out[i / tn * d + c] += keys * in[i * d + c];
+    }
   } else {
-    const Tensor sums = per_channel(
+    const Tokens<float> ks(k);
+    mean = per_channel(
         k,
         [&](int64_t bh, int64_t first, int64_t count, float* room, float* y) {
           const simd::TokenRows<float> x = ks.rows(bh, first, count, room);
-          pack.sum(x.p, x.stride, count, d, y);
+          simd::pack_kernels().sum(x.p, x.stride, count, d, y);
         },
         [](float a, float b) { return a + b; });
-    std::copy_n(sums.data<float>(), heads * d, mean.data());
   }
-  for (float& m : mean) m /= static_cast<float>(nk);
-  float* const unit = o.k_unit.mutable_data<float>();
-  int32_t* const start = o.k_start.mutable_data<int32_t>();
-  int8_t* const out = bytes.mutable_data<int8_t>();
-  parallel_for(0, heads * tn, grain(8 * args.block_k * d), [&](int64_t b, int64_t e) {
-    std::vector<float> room(static_cast<size_t>(std::min(args.block_k, nk) * d));
-    for (int64_t i = b; i < e; ++i) {
-      const int64_t bh = i / tn, first = i % tn * args.block_k;
-      const int64_t at = bh * o.key_rows + o.begin(first),
-                    count = std::min(args.block_k, nk - first);
-      const simd::TokenRows<float> x = ks.rows(bh, first, count, room.data());
-      unit[i] = pack.key_bytes(x.p, x.stride, count, d, o.depth, mean.data() + bh * d,
-                               out + at * o.depth, start + at);
-    }
-  });
-  o.k = contiguous<int8_t>(bytes, k.dim(1), o.key_rows * o.depth, o.depth / 4);
+  float* const m = mean.mutable_data<float>();
+  for (int64_t i = 0; i < mean.numel(); ++i) m[i] /= static_cast<float>(nk);
+  return mean;
 }
 
 Value value_of(Quant quant) {
@@ -150,13 +137,13 @@ Value value_of(Quant quant) {
 }
 
 // 8-bit values: one unit per channel over all keys.
-void quantize_values(Operands<float>& o, const Tensor& v, LowBit type, const ChannelStats* known) {
+void quantize_values(Operands<float>& o, const Tensor& v, LowBit type, const float* largest) {
   const simd::PackKernels& pack = simd::pack_kernels();
   const int64_t heads = v.dim(0) * v.dim(1), d = v.dim(3);
   const Tokens<float> vs(v);
-  if (known != nullptr) {
+  if (largest != nullptr) {
     o.v_unit = Tensor({heads, d}, DType::f32);
-    std::copy_n(known->v_largest, heads * d, o.v_unit.mutable_data<float>());
+    std::copy_n(largest, heads * d, o.v_unit.mutable_data<float>());
   } else {
     o.v_unit = per_channel(
         v,
@@ -194,20 +181,6 @@ void pair_values(Operands<float>& o, const Tensor& v) {
     pack.value_pairs_bf16(reinterpret_cast<const uint16_t*>(vs[bh].row(first)), vs[bh].stride,
                           count, o.depth, to);
   });
-}
-
-// The integers of low-bit products held in f64, the reference that the golden files check.
-Operands<double> exact_operands(const Tensor& q, const Tensor& k_, const Tensor& v_,
-                                const FlashArgs& args) {
-  Operands<double> o;
-  o.depth = padded_depth(q.dim(3));
-  Tensor k = k_, v = v_;
-  const LowBitOperands low = low_bit_operands(q, k, v, args);
-  o.score = low.qk() ? Score::s8 : Score::real;
-  o.value = value_of(args.quant);
-  o.q_unit = low.q_unit, o.k_unit = low.k_unit, o.v_unit = low.v_unit;
-  o.q = in_place<double>(q), o.k = rows<double>(k, o.depth), o.v = rows<double>(v, o.depth);
-  return o;
 }
 
 }  // namespace
@@ -248,48 +221,103 @@ bool multiplies_bf16(const Tensor& q, const Tensor& k, const Tensor& v, const Fl
          (!blocked || args.block_k % 2 == 0);
 }
 
-template <>
-Operands<double> operands(const Tensor& q, const Tensor& k, const Tensor& v, const FlashArgs& args,
-                          const ChannelStats*) {
-  return exact_operands(compute_rows(q), compute_rows(k), compute_rows(v), args);
-}
-
-template <>
-Operands<float> operands(const Tensor& q_, const Tensor& k_, const Tensor& v_,
-                         const FlashArgs& args, const ChannelStats* known) {
+Operands<float> lay_out(const Tensor& q, const Tensor& k, const Tensor& v, const FlashArgs& args) {
   Operands<float> o;
-  o.depth = padded_depth(q_.dim(3));
+  o.depth = padded_depth(q.dim(3));
   const bool blocked = args.lists != nullptr || args.weight.defined() || args.quant.any();
   const auto group = [&](int64_t n) {
     o.block = blocked ? args.block_k : 64;
     o.padded = (o.block + n - 1) / n * n;
   };
-  if (multiplies_bf16(q_, k_, v_, args)) {
+  if (multiplies_bf16(q, k, v, args)) {
     o.score = Score::bf16, o.value = Value::bf16;
-    o.q = in_place<bf16>(q_), o.k = in_place<bf16>(k_);
-    o.q.stride /= 2, o.k.stride /= 2;
     group(2);
-    pair_values(o, v_);
     return o;
   }
   const bool low_k = args.quant.qk == LowBit::int8, low_v = args.quant.pv != LowBit::none;
   const bool pairs =
-      low_k && !low_v && v_.dtype() == DType::bf16 && v_.strides()[3] == 1 && v_.dim(3) % 8 == 0;
+      low_k && !low_v && v.dtype() == DType::bf16 && v.strides()[3] == 1 && v.dim(3) % 8 == 0;
   o.score = low_k ? Score::s8 : Score::real;
   o.value = low_v ? value_of(args.quant) : pairs ? Value::bf16 : Value::real;
   if (o.value != Value::real) group(o.value == Value::s8 ? 4 : 2);
-  o.widen_q = low_k && in_pairs(q_);
-  o.q = o.widen_q ? in_place<bf16>(q_) : in_place<float>(compute_rows(q_));
-  if (low_k)
-    quantize_keys(o, k_, args, known);
+  o.widen_q = low_k && in_pairs(q);
+  return o;
+}
+
+KeyBlocks::KeyBlocks(Operands<float>& o, const Tensor& k, const FlashArgs& args)
+    : mean_(key_means(k, args)),
+      tn_(blocks(k.dim(2), args.block_k)),
+      key_rows_(o.block == 0 ? k.dim(2) : tn_ * o.padded),
+      row_(o.block == 0 ? args.block_k : o.padded),
+      d_(k.dim(3)),
+      depth_(o.depth) {
+  const int64_t heads = k.dim(0) * k.dim(1);
+  o.key_rows = key_rows_;
+  o.k_unit = Tensor({heads, tn_}, DType::f32), o.k_start = Tensor({heads, key_rows_}, DType::i32);
+  Tensor bytes({heads, key_rows_, depth_}, DType::i8);
+  unit_ = o.k_unit.mutable_data<float>(), start_ = o.k_start.mutable_data<int32_t>();
+  bytes_ = bytes.mutable_data<int8_t>();
+  o.k = contiguous<int8_t>(bytes, k.dim(1), key_rows_ * depth_, depth_ / 4);
+}
+
+void KeyBlocks::make(int64_t i, const simd::TokenRows<float>& keys) const {
+  const int64_t bh = i / tn_, at = bh * key_rows_ + i % tn_ * row_;
+  unit_[i] = simd::pack_kernels().key_bytes(keys.p, keys.stride, keys.count, d_, depth_,
+                                            mean_.data<float>() + bh * d_, bytes_ + at * depth_,
+                                            start_ + at);
+}
+
+void add_rest(Operands<float>& o, const Tensor& q, const Tensor& k, const Tensor& v,
+              const FlashArgs& args, const float* v_largest) {
+  if (o.score == Score::bf16) {
+    o.q = in_place<bf16>(q), o.k = in_place<bf16>(k);
+    o.q.stride /= 2, o.k.stride /= 2;
+  } else {
+    o.q = o.widen_q ? in_place<bf16>(q) : in_place<float>(compute_rows(q));
+    if (o.score == Score::real)
+      o.k = keys_in_order(o, args.quant.any() ? smoothed(k) : compute_rows(k));
+  }
+  if (o.value == Value::bf16)
+    pair_values(o, v);
+  else if (o.value == Value::real)
+    o.v = rows<float>(compute_rows(v), o.depth);
   else
-    o.k = keys_in_order(o, args.quant.any() ? smoothed(k_) : compute_rows(k_));
-  if (low_v)
-    quantize_values(o, v_, args.quant.pv, known);
-  else if (pairs)
-    pair_values(o, v_);
-  else
-    o.v = rows<float>(compute_rows(v_), o.depth);
+    quantize_values(o, v, args.quant.pv, v_largest);
+}
+
+// The integers of low-bit products held in f64, the reference that the golden files check.
+template <>
+Operands<double> operands(const Tensor& q_, const Tensor& k_, const Tensor& v_,
+                          const FlashArgs& args) {
+  Operands<double> o;
+  o.depth = padded_depth(q_.dim(3));
+  const Tensor q = compute_rows(q_);
+  Tensor k = compute_rows(k_), v = compute_rows(v_);
+  const LowBitOperands low = low_bit_operands(q, k, v, args);
+  o.score = low.qk() ? Score::s8 : Score::real;
+  o.value = value_of(args.quant);
+  o.q_unit = low.q_unit, o.k_unit = low.k_unit, o.v_unit = low.v_unit;
+  o.q = in_place<double>(q), o.k = rows<double>(k, o.depth), o.v = rows<double>(v, o.depth);
+  return o;
+}
+
+template <>
+Operands<float> operands(const Tensor& q, const Tensor& k, const Tensor& v, const FlashArgs& args) {
+  Operands<float> o = lay_out(q, k, v, args);
+  if (o.score == Score::s8) {
+    const KeyBlocks made(o, k, args);
+    const Tokens<float> ks(k);
+    const int64_t heads = k.dim(0) * k.dim(1), nk = k.dim(2), d = k.dim(3);
+    const int64_t tn = blocks(nk, args.block_k);
+    parallel_for(0, heads * tn, grain(8 * args.block_k * d), [&](int64_t b, int64_t e) {
+      std::vector<float> room(static_cast<size_t>(std::min(args.block_k, nk) * d));
+      for (int64_t i = b; i < e; ++i) {
+        const int64_t first = i % tn * args.block_k, count = std::min(args.block_k, nk - first);
+        made.make(i, ks.rows(i / tn, first, count, room.data()));
+      }
+    });
+  }
+  add_rest(o, q, k, v, args, nullptr);
   return o;
 }
 

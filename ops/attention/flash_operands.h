@@ -40,16 +40,34 @@ struct Operands {
   }
 };
 
-/// Sums over the keys of k's channels, and the largest magnitudes of v's, [head][channel], from a
-/// pass over both that was made anyway.
-struct ChannelStats {
-  const float *k_sum, *v_largest;
-};
-
 /// q, k, v of one dtype; args.quant says what is rounded, in the blocks of args.
 template <class T>
 [[nodiscard]] Operands<T> operands(const Tensor& q, const Tensor& k, const Tensor& v,
-                                   const FlashArgs& args, const ChannelStats* known = nullptr);
+                                   const FlashArgs& args);
+
+/// The same in three steps, for a caller who reads all keys and values anyway: lay_out(), KeyBlocks
+/// where scores are of 8 bits, add_rest(). v_largest: the largest magnitude of every channel of v,
+/// [head][channel], or nullptr.
+[[nodiscard]] Operands<float> lay_out(const Tensor& q, const Tensor& k, const Tensor& v,
+                                      const FlashArgs& args);
+void add_rest(Operands<float>& o, const Tensor& q, const Tensor& k, const Tensor& v,
+              const FlashArgs& args, const float* v_largest);
+
+/// 8-bit keys, smoothed and rounded by a unit of each block: k, k_unit and k_start of an Operands.
+class KeyBlocks {
+ public:
+  KeyBlocks(Operands<float>& o, const Tensor& k, const FlashArgs& args);
+  /// Block i, counted through the heads, from its rows; any order, any thread.
+  void make(int64_t i, const simd::TokenRows<float>& keys) const;
+
+ private:
+  Tensor mean_;  ///< over the keys, [head][channel]
+  int64_t tn_, key_rows_, row_, d_, depth_;
+  float* unit_;
+  int32_t* start_;
+  int8_t* bytes_;
+};
+
 /// Largest magnitude of the rows first .. end of a head, by 127.
 [[nodiscard]] float unit_of_queries(const Operands<float>& o, int64_t bh, int64_t first,
                                     int64_t end, int64_t d);
@@ -63,10 +81,8 @@ template <class T>
 [[nodiscard]] Tensor token_pairs(const Tensor& x, int64_t block);
 
 template <>
-Operands<float> operands(const Tensor&, const Tensor&, const Tensor&, const FlashArgs&,
-                         const ChannelStats*);
+Operands<float> operands(const Tensor&, const Tensor&, const Tensor&, const FlashArgs&);
 template <>
-Operands<double> operands(const Tensor&, const Tensor&, const Tensor&, const FlashArgs&,
-                          const ChannelStats*);
+Operands<double> operands(const Tensor&, const Tensor&, const Tensor&, const FlashArgs&);
 
 }  // namespace tenun::attn

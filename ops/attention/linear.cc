@@ -43,7 +43,7 @@ struct Linear : LinearStates<T> {
       Scratch<T> memory(cols() * state() + this->sum_room(rows()) + this->weight_room() + 64);
       T *const key = memory.take(cols() * state()), *const sums =
                                                         memory.take(this->sum_room(rows()));
-      this->key_states(bh, key, sums, [](auto&&...) {});
+      this->key_states(bh, key, sums, [](int64_t) {});
       const T* const w = this->weights(bh, memory.take(this->weight_room()));
       const Sums states = this->row_sums(bh, key, sums, w);
       const int64_t flops = 2 * std::min(block_q, nq) * state();
@@ -87,7 +87,7 @@ struct Linear : LinearStates<T> {
       T *const key = memory.take(cols() * state()), *const down = memory.take(rows() * state());
       T *const up_sums = memory.take(this->sum_room(rows())), *const sums = memory.take(
                                                                   this->sum_room(cols()));
-      this->key_states(bh, key, up_sums, [](auto&&...) {});
+      this->key_states(bh, key, up_sums, [](int64_t) {});
       const T* const w = this->weights(bh, memory.take(this->weight_room()));
       const Sums states = this->row_sums(bh, key, up_sums, w);
       parallel_for(0, rows(), grain(6 * std::min(block_q, nq) * state()),

@@ -51,7 +51,7 @@ struct LinearStates {
               : subtraction_pays(*args.lists) ? StateRange::lists
                                               : StateRange::weights),
         block_q(range == StateRange::all && !args.gate.defined() ? 4 * kPanel : args.block_q),
-        block_k(range == StateRange::all ? 4 * kPanel : args.block_k),
+        block_k(range == StateRange::all && !args.gate.defined() ? 4 * kPanel : args.block_k),
         apart(grain(4 * (nq + nk) * state()) == 1 &&
               (heads % num_threads() == 0 || heads >= 4 * num_threads())),
         feature(args.feature_map == FeatureMap::softmax ? simd::Feature::softmax
@@ -90,8 +90,8 @@ struct LinearStates {
     for (int64_t at = block * size; at < end; at += kPanel) f(at, std::min(kPanel, end - at));
   }
 
-  // The states of a head's key blocks, and their sum if that is wanted; seen(block, keys, values)
-  // for each panel that was read.
+  // The states of a head's key blocks, and their sum if that is wanted; seen(block) once a block
+  // was read.
   template <class F>
   void key_states(int64_t bh, T* out, T* sum, F&& seen) const {
     parallel_for(0, cols(), grain(2 * block_k * state()), [&](int64_t b, int64_t e) {
@@ -105,9 +105,9 @@ struct LinearStates {
         panels(j, block_k, nk, [&](int64_t at, int64_t n) {
           a.k = k.rows(bh, at, n, kx), a.v = v.rows(bh, at, n, vx);
           run.add_state(a);
-          seen(j, a.k, a.v);
           a.first = false;
         });
+        seen(j);
         if (apart && wants_total()) add_to_total(j == 0, a.state, sum);  // blocks come in order
       }
     });

@@ -85,8 +85,10 @@ AttentionOutput sla2_attention(const Var& q_, const Var& k_, const Var& v_,
   AttentionOutput out;
   Var m;  // soft: differentiable weights; hard: a constant of flags
   if (spec.mode == RouterMode::hard) {
-    const Var scores = attn::router_scores(kOp, q.value(), k.value(), params.router_q.detach(),
-                                           params.router_k.detach(), spec.block_q, spec.block_k);
+    args.k_pooled = attn::block_mean(k.value(), spec.block_k);
+    const Var scores =
+        attn::pooled_scores(kOp, attn::block_mean(q.value(), spec.block_q), args.k_pooled,
+                            params.router_q.detach(), params.router_k.detach());
     m = attn::topk_blocks(scores.value(), attn::selected_count(spec.topk_ratio, tn), forced);
     attn::BlockLists lists = attn::block_lists(m.value(), spec.block_q, spec.block_k);
     const int64_t pairs = m.value().numel(), listed = lists.row_index.numel();

@@ -2,6 +2,7 @@
 // blocks (and what the 8-bit operands need to know), then every panel of queries meets its listed
 // blocks and the sum of the other states, and is mixed before it leaves the cache.
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "tenun/core/parallel.h"
@@ -33,21 +34,22 @@ struct SparseLinearForward {
     const int64_t cols = linear.cols(), rows = linear.rows(), state = linear.state(), d = linear.d;
     Scratch<T> memory(cols * state + linear.sum_room(rows) + linear.weight_room() + 64);
     T *const key = memory.take(cols * state), *const sums = memory.take(linear.sum_room(rows));
-    std::vector<float> k_sum, v_largest;
-    if (args.quant.any() && std::is_same_v<T, float>)
-      states_and_stats(bh, key, sums, k_sum, v_largest);
-    else
-      linear.key_states(bh, key, sums, [](auto&&...) {});
-    const T* const w = linear.weights(bh, memory.take(linear.weight_room()));
-    const typename LinearStates<T>::Sums states = linear.row_sums(bh, key, sums, w);
-
     const auto own = [&](const Tensor& x) {
       const int64_t b = bh / x.dim(1), h = bh % x.dim(1);
       return x.slice(0, b, b + 1).slice(1, h, h + 1);
     };
-    const ChannelStats known{k_sum.data(), v_largest.data()};
-    const Operands<T> in =
-        operands<T>(own(q), own(k), own(v), args, k_sum.empty() ? nullptr : &known);
+    FlashArgs mine = args;
+    if (args.k_pooled.defined()) mine.k_pooled = own(args.k_pooled);
+    Operands<T> in;
+    if constexpr (std::is_same_v<T, float>) {
+      in = states_and_operands(bh, key, sums, own(q), own(k), own(v), mine);
+    } else {
+      linear.key_states(bh, key, sums, [](int64_t) {});
+      in = operands<T>(own(q), own(k), own(v), mine);
+    }
+    const T* const w = linear.weights(bh, memory.take(linear.weight_room()));
+    const typename LinearStates<T>::Sums states = linear.row_sums(bh, key, sums, w);
+
     FlashPanels<T> f{in, 1, linear.nq, linear.nk, d, args, nullptr, nullptr, lse + bh * linear.nq,
                      bh};
     const int64_t size = linear.nq * f.row_bytes();
@@ -58,21 +60,30 @@ struct SparseLinearForward {
                  [&](int64_t b, int64_t e) { query_blocks(bh, b, e, f, states, apart); });
   }
 
-  void states_and_stats(int64_t bh, T* key, T* sum, std::vector<float>& k_sum,
-                        std::vector<float>& v_largest) const {
+  // Low-bit operands are made of the blocks that the states have just brought into the cache.
+  Operands<float> states_and_operands(int64_t bh, float* key, float* sum, const Tensor& q_,
+                                      const Tensor& k_, const Tensor& v_,
+                                      const FlashArgs& mine) const {
+    Operands<float> in = lay_out(q_, k_, v_, mine);
+    const bool low_k = in.score == Score::s8, low_v = mine.quant.pv != LowBit::none;
+    std::optional<KeyBlocks> made;
+    if (low_k) made.emplace(in, k_, mine);
     const auto d = static_cast<size_t>(linear.d), cols = static_cast<size_t>(linear.cols());
-    std::vector<float> sums(cols * d), most(cols * d);
-    if constexpr (std::is_same_v<T, float>)
-      linear.key_states(bh, key, sum, [&](int64_t j, const auto& keys, const auto& values) {
-        const simd::PackKernels& pack = simd::pack_kernels();
-        pack.sum(keys.p, keys.stride, keys.count, linear.d, sums.data() + j * linear.d);
-        pack.largest(values.p, values.stride, values.count, linear.d, most.data() + j * linear.d);
-      });
-    k_sum.assign(d, 0), v_largest.assign(d, 0);
-    for (size_t i = 0; i < cols * d; ++i) {
-      k_sum[i % d] += sums[i];
-      v_largest[i % d] = larger(v_largest[i % d], most[i]);
-    }
+    std::vector<float> most(low_v ? cols * d : 0), largest(low_v ? d : 0);
+    const int64_t block = linear.block_k;
+    linear.key_states(bh, key, sum, [&](int64_t j) {
+      if (!low_k && !low_v) return;
+      const int64_t first = j * block, count = std::min(block, linear.nk - first);
+      Scratch<float> room(count * linear.d);
+      float* const own = room.take(count * linear.d);
+      if (low_k) made->make(j, linear.k.rows(bh, first, count, own));
+      if (!low_v) return;
+      const simd::TokenRows<float> x = linear.v.rows(bh, first, count, own);
+      simd::pack_kernels().largest(x.p, x.stride, x.count, linear.d, most.data() + j * linear.d);
+    });
+    for (size_t i = 0; i < most.size(); ++i) largest[i % d] = larger(largest[i % d], most[i]);
+    add_rest(in, q_, k_, v_, mine, low_v ? largest.data() : nullptr);
+    return in;
   }
 
   // Query blocks begin .. end of a head.
