@@ -114,6 +114,7 @@ struct FlashPanels {
     int64_t bh, row;
     const std::vector<simd::Tile>& tiles;
     T q_unit = 1;
+    simd::Tile following{};  ///< first tile of the next block
   };
   /// The unit of a query block's 8-bit integers.
   [[nodiscard]] T query_unit(int64_t bh, int64_t row) const {
@@ -142,9 +143,10 @@ struct FlashPanels {
                                    room.q);
       p.q = room.q, p.q_stride = d;
     }
-    const int64_t next = first + count;
+    const int64_t end = std::min((b.row + 1) * block(), nq), next = first + count;
     p.q_next = in.widen_q || next == nq ? p.q : q_rows(next);
-    p.following = b.tiles.empty() ? simd::Tile{} : b.tiles[0];  // the next panel's, mostly
+    p.following = next < end || b.following.count == 0 ? b.tiles.empty() ? simd::Tile{} : b.tiles[0]
+                                                       : b.following;
     p.k = in.k.at(b.bh), p.k_stride = in.k.stride;
     p.v = in.v.at(b.bh), p.v_stride = in.v.stride;
     p.tiles = b.tiles.data(), p.tile_count = std::ssize(b.tiles);

@@ -12,6 +12,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "tenun/core/parallel.h"
@@ -160,6 +161,11 @@ struct LinearStates {
     const T* sums;  // the total, or all sums
     enum class Way { total, subtract, add, made } way;
 
+    // The states that the sum of block i will be made of, where that is worth knowing.
+    [[nodiscard]] std::span<const int32_t> needed(int64_t i) const {
+      if (way != Way::subtract) return {};
+      return {index + start[i], static_cast<size_t>(start[i + 1] - start[i])};
+    }
     // The sum of block i; `room` holds one state.
     const T* of(int64_t i, T* room) const {
       if (way == Way::total) return sums;

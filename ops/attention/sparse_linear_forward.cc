@@ -95,10 +95,14 @@ struct SparseLinearForward {
     T *const sum = own.take(linear.state()), *const pairs = own.take(wide * wide);
     simd::PanelMix<T> mix{};
     mix.feature = linear.feature, mix.eps = static_cast<T>(linear.args.eps);
-    mix.scratch = own.take(kPanel * wide);
-    std::vector<simd::Tile> tiles;
+    mix.scratch = own.take(kPanel * wide), mix.states = states.states;
+    std::vector<simd::Tile> tiles, next;
     for (int64_t i = begin; i < end; ++i) {
+      // What the next block reads is fetched meanwhile; with a task a head it comes right behind.
+      const bool last = i + 1 == linear.rows();
       f.list_tiles(tiles, 0, i);
+      next.clear();
+      if (!last) f.list_tiles(next, 0, i + 1);
       mix.gate = linear.args.gate.template data<T>()[bh * linear.rows() + i];
       const bool mixes = mix.gate != 1;  // else no NaN of the linear branch comes through
       if (mixes) mix.state = states.of(i, sum);
@@ -108,8 +112,12 @@ struct SparseLinearForward {
           simd::pack_kernels().value_pairs(mix.state, wide, linear.d, wide, wide, groups);
           mix.pairs = groups;
         }
-      const typename FlashPanels<T>::Block b{0, i, tiles, f.query_unit(0, i)};
+      typename FlashPanels<T>::Block b{0, i, tiles, f.query_unit(0, i)};
+      if (!next.empty()) b.following = next[0];
+      const auto soon = last ? std::span<const int32_t>{} : states.needed(i + 1);
+      mix.soon = soon.data();
       linear.panels(i, block, nq, [&](int64_t at, int64_t count) {
+        mix.soon_count = at == i * block ? std::ssize(soon) : 0;
         const int64_t offset = at * f.row_bytes();
         mix.exact = apart == nullptr ? nullptr : apart + offset;
         f.panel(room, b, at, count, mixes ? &mix : nullptr);

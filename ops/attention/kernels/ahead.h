@@ -19,6 +19,11 @@ struct Ahead {
     constexpr auto kSize = static_cast<int64_t>(sizeof(E));
     return {reinterpret_cast<const char*>(p), stride * kSize, width * kSize, rows};
   }
+  /// n bytes in `pieces` pieces.
+  static Ahead of_block(const void* p, int64_t n, int64_t pieces) {
+    const int64_t bytes = (n / pieces + 63) / 64 * 64;
+    return {static_cast<const char*>(p), bytes, bytes, 1};
+  }
   TENUN_VECTOR void fetch(int64_t piece) const {
     for (int64_t r = piece * rows; r < (piece + 1) * rows; ++r)
       for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch(p + r * stride + b, _MM_HINT_T1);

@@ -35,7 +35,7 @@ struct Forward : Queries<P> {
   ScoreElement* tail;    // the last rows of K, padded to a strip
   Real* factors;         // of dropout
   bool calm[kPanel / kColumn];
-  Ahead ahead[4];
+  Ahead ahead[5];
   int aheads = 0;
 
   // One lane column during one tile.
@@ -133,6 +133,11 @@ struct Forward : Queries<P> {
     ahead[0] = Ahead::of(keys(next), p.k_stride, steps, kM);
     ahead[1] = Ahead::of(values(next), p.v_stride, p.depth, (kM + P::kGroup - 1) / P::kGroup);
     aheads = 2;
+    if (p.mix != nullptr && t < p.mix->soon_count) {
+      const int64_t size = state_size<Real>(p.channels);
+      ahead[aheads++] = Ahead::of_block(p.mix->states + p.mix->soon[t] * size,
+                                        size * static_cast<int64_t>(sizeof(Real)), kPanel / kM);
+    }
     if (!last || p.o == nullptr) return;
     constexpr int64_t kPer = P::kScoreGroup == 2 ? 2 : 1;
     ahead[aheads++] =

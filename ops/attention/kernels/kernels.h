@@ -28,11 +28,14 @@ template <class T>
 struct PanelMix {
   Feature feature;
   T eps;
-  const T* state;      ///< that these queries read (kernels/linear_kernels.h)
-  const Group* pairs;  ///< its matrix in pairs of rows, for kernels with products of 16 or 8 bits
-  T gate;              ///< below 1
-  void* exact;         ///< rows like o: of the exact branch alone; nullptr: not wanted
-  T* scratch;          ///< 64 pad(channels) elements
+  const T* state;       ///< that these queries read (kernels/linear_kernels.h)
+  const Group* pairs;   ///< its matrix in pairs of rows, for kernels with products of 16 or 8 bits
+  T gate;               ///< below 1
+  const T* states;      ///< all of them, and which ones the next block of queries will subtract:
+  const int32_t* soon;  ///< one is fetched into the cache with every tile
+  int64_t soon_count;
+  void* exact;  ///< rows like o: of the exact branch alone; nullptr: not wanted
+  T* scratch;   ///< 64 pad(channels) elements
 };
 
 template <class T>
