@@ -37,8 +37,8 @@ struct OpenBlas {
   }
 };
 
-// y = x w^T and its two gradients at the shapes of a JiT-B/16 step, batch 4. int8: the product of
-// codes alone, without their making.
+// y = x w^T and its two gradients at the shapes of a JiT-B/16 step, batch 4; beside OpenBLAS, or
+// for 16 and 8 bits beside our f32. int8: the product of codes alone, without their making.
 void bench_gemm(const BenchOptions& o, Report& report) {
   const bool int8 = o.dtype == "int8";
   check<UsageError>(
@@ -58,10 +58,15 @@ void bench_gemm(const BenchOptions& o, Report& report) {
         2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
     // x w^T for a layer; for the gradient of a weight (K = tokens) dy^T x
     const bool weight_gradient = k == 1152;
-    const Tensor a = weight_gradient ? random_tensor({k, m}, dtype, 1).transpose(0, 1)
-                                     : random_tensor({m, k}, dtype, 1);
-    const Tensor b = weight_gradient ? random_tensor({k, n}, dtype, 2)
-                                     : random_tensor({n, k}, dtype, 2).transpose(0, 1);
+    const auto left = [&](DType t) {
+      return weight_gradient ? random_tensor({k, m}, t, 1).transpose(0, 1)
+                             : random_tensor({m, k}, t, 1);
+    };
+    const auto right = [&](DType t) {
+      return weight_gradient ? random_tensor({k, n}, t, 2)
+                             : random_tensor({n, k}, t, 2).transpose(0, 1);
+    };
+    const Tensor a = left(dtype), b = right(dtype);
     Tensor peer({m, n}, DType::f32);
     std::vector<std::function<void()>> fs = {[&] { (void)matmul(a, b); }};
     if (int8) {
@@ -81,9 +86,12 @@ void bench_gemm(const BenchOptions& o, Report& report) {
                    static_cast<int>(weight_gradient ? n : k), 0, peer.mutable_data<float>(),
                    static_cast<int>(n));
       });
+    const bool low = int8 || size_of(dtype) < 4;
+    if (low) fs.emplace_back([x = left(DType::f32), y = right(DType::f32)] { (void)matmul(x, y); });
     const auto t = time_together(fs, o.seconds);
     Json more = Json::object();
     if (compare) more.set("share_of_openblas", paired_speedup(t[0], t[1]));
+    if (low) more.set("speedup_f32", paired_speedup(t[0], t[1]));
     report.add("gemm", "tenun", s, o.dtype, "fwd", t[0], flops, more);
     if (compare) report.add("gemm", "openblas", s, o.dtype, "fwd", t[1], flops);
   }
