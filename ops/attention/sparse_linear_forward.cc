@@ -1,6 +1,6 @@
 // Both branches of sparse_linear, head by head: one pass over K and V makes the states of the key
-// blocks (and what the 8-bit operands need to know), then every panel of queries meets its listed
-// blocks and the sum of the other states, and is mixed before it leaves the cache.
+// blocks (and the 8-bit keys, and the units of the 8-bit values), then every panel of queries meets
+// its listed blocks and the sum of the other states, and is mixed before it leaves the cache.
 #include <cstring>
 #include <optional>
 #include <vector>
