@@ -11,6 +11,7 @@ void init() {
   require_baseline_cpu();
   (void)simd::active_isa();  // a bad TENUN_CPU_ISA is an error now, not in the first product
   cuda::init();
+  emulated::init();
 }
 
 }  // namespace tenun

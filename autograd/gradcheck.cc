@@ -60,7 +60,7 @@ class Checker {
     for (size_t k = 0; k < out.size(); ++k) {
       Tensor d;
       if (out[k].defined() && is_floating(out[k].dtype())) {
-        d = Tensor(out[k].shape(), out[k].dtype());
+        d = empty_like(out[k].value());
         fill_uniform(d, RandomKey::derive(o_.seed, Purpose::test, k), 0.5, 1.5);
         if (out[k].requires_grad()) losses.push_back(out[k]), seeds.push_back(d);
       }
@@ -97,19 +97,25 @@ class Checker {
                                       : std::vector<double>(static_cast<size_t>(n), 0.0);
     const RandomKey pick = RandomKey::derive(o_.seed, Purpose::test, 1000 + i);
     const int64_t count = std::min(n, o_.most_elements);
-    double* p = x.mutable_data<double>();
+    Tensor host = x.to(cpu());  // the memory of x itself, if that is on the CPU
+    double* p = host.mutable_data<double>();
+    const auto moved_value = [&] {
+      if (x.device() != cpu()) x.copy_(host.to(x.device()));
+      return value();
+    };
     for (int64_t j = 0; j < count; ++j) {
       const int64_t e = count == n ? j
                                    : static_cast<int64_t>(pick.below(static_cast<uint64_t>(j),
                                                                      static_cast<uint64_t>(n)));
       const double x0 = p[e], up = x0 + o_.eps, down = x0 - o_.eps;
       p[e] = up;
-      const double a = value();
+      const double a = moved_value();
       p[e] = down;
-      const double b = value();
+      const double b = moved_value();
       p[e] = x0;
       compare(i, fmt::format("element {}", e), (a - b) / (up - down), g[static_cast<size_t>(e)]);
     }
+    if (x.device() != cpu()) x.copy_(host.to(x.device()));
     if (count == n) return;
     // One direction over all elements covers those that were not sampled.
     const std::vector<double> x0(p, p + n);
@@ -119,9 +125,10 @@ class Checker {
     double slope = 0, side[2];
     for (int s = 0; s < 2; ++s) {
       for (size_t k = 0; k < x0.size(); ++k) p[k] = x0[k] + (s == 0 ? o_.eps : -o_.eps) * dir[k];
-      side[s] = value();
+      side[s] = moved_value();
     }
     for (size_t k = 0; k < x0.size(); ++k) p[k] = x0[k], slope += g[k] * dir[k];
+    if (x.device() != cpu()) x.copy_(host.to(x.device()));
     compare(i, "a random direction", (side[0] - side[1]) / (2 * o_.eps), slope);
   }
 

@@ -18,7 +18,8 @@ size_t round_up(size_t bytes) {
 void* CachingAllocator::allocate(size_t bytes) {
   check<OutOfMemory>(bytes <= kLargest, "allocate", "{} bytes on {}", bytes,
                      Device{type_, 0}.str());
-  const size_t want = round_up(bytes);
+  DeviceOps& ops = device_ops(type_);
+  const size_t want = ops.caches() ? round_up(bytes) : std::max<size_t>(bytes, 1);
   std::lock_guard lock(mutex_);
   ++stats_.requests;
   void* p = nullptr;
@@ -30,11 +31,10 @@ void* CachingAllocator::allocate(size_t bytes) {
     free_.erase(it);
     stats_.cached -= size;
   } else {
-    DeviceOps& ops = device_ops(type_);
     ++stats_.raw_allocations;
     p = ops.allocate(want);
     if (p == nullptr) {
-      ops.synchronize();
+      if (!holding_) ops.synchronize();  // what is given back then was idle before the recording
       flush_locked();
       p = ops.allocate(want);
     }
@@ -58,14 +58,30 @@ void CachingAllocator::release(void* p) noexcept {
   const size_t size = it->second;
   live_.erase(it);
   stats_.live -= size;
+  DeviceOps& ops = device_ops(type_);
+  if (!ops.caches()) return ops.release(p, size);
   stats_.cached += size;
   free_.emplace(size, p);
+  if (holding_) held_.insert(p);
 }
 
 void CachingAllocator::flush_locked() noexcept {
-  for (const auto& [size, p] : free_) device_ops(type_).release(p, size);
-  free_.clear();
-  stats_.cached = 0;
+  for (auto it = free_.begin(); it != free_.end();) {
+    const auto [size, p] = *it;
+    if (held_.contains(p)) {
+      ++it;
+      continue;
+    }
+    device_ops(type_).release(p, size);
+    stats_.cached -= size;
+    it = free_.erase(it);
+  }
+}
+
+void CachingAllocator::hold_released(bool on) {
+  std::lock_guard lock(mutex_);
+  holding_ = on;
+  held_.clear();
 }
 
 void CachingAllocator::flush() noexcept {
@@ -86,8 +102,9 @@ void CachingAllocator::reset_peak() {
 
 CachingAllocator& allocator(DeviceType type) {
   // Never destroyed: tensors in statics may outlive any order of destruction.
-  static auto* const all = new CachingAllocator[kDeviceTypes]{CachingAllocator(DeviceType::cpu),
-                                                              CachingAllocator(DeviceType::cuda)};
+  static auto* const all = new CachingAllocator[kDeviceTypes]{
+      CachingAllocator(DeviceType::cpu), CachingAllocator(DeviceType::cuda),
+      CachingAllocator(DeviceType::emulated)};
   return all[static_cast<int>(type)];
 }
 

@@ -1,6 +1,7 @@
 // A caching allocator, one for each type of device: freed blocks are kept and handed out again, so
 // a training step that repeats its sizes makes no raw allocation. When the device is out of memory
 // the cache is flushed and the request tried once more; then OutOfMemory tells the counters.
+// A device that does not want that (DeviceOps::caches) gets every block back at once.
 // Thread-safe. On CUDA a freed block is reused at once: one stream for each device is the rule.
 #pragma once
 #include <cstddef>
@@ -9,6 +10,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "tenun/core/device.h"
 
@@ -31,6 +33,9 @@ class CachingAllocator {
   void flush() noexcept;  ///< gives all cached blocks back to the system
   [[nodiscard]] MemoryStats stats() const;
   void reset_peak();
+  /// While a graph is recorded (core/device_graph.h): blocks released from now on may be handed out
+  /// again, since recorded work keeps its order, but do not go back to the system before it ends.
+  void hold_released(bool on);
 
  private:
   void flush_locked() noexcept;
@@ -38,6 +43,8 @@ class CachingAllocator {
   mutable std::mutex mutex_;
   std::multimap<size_t, void*> free_;
   std::unordered_map<void*, size_t> live_;
+  bool holding_ = false;
+  std::unordered_set<void*> held_;  ///< released while holding_
   MemoryStats stats_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -9,9 +10,12 @@
 #include <sys/mman.h>
 
 #include "tenun/core/check.h"
+#include "tenun/core/device_graph.h"
+#include "tenun/core/draw.h"
 #include "tenun/core/kernel.h"
 #include "tenun/core/parallel.h"
 #include "tenun/core/strided.h"
+#include "tenun/core/version.h"
 
 namespace tenun {
 namespace {
@@ -148,24 +152,40 @@ class CpuOps final : public DeviceOps {
     });
     return ok;
   }
+  void draw(Span to, const Draws& draws) override {
+    const int64_t n = to.layout->shape.numel();
+    visit_float(to.dtype, "draw", [&]<class T>() {
+      T* p = reinterpret_cast<T*>(to.data) + to.layout->offset;
+      parallel_for(0, (n + 3) / 4, 4096, [&](int64_t b, int64_t e) {
+        for (int64_t i = b; i < e; ++i) {
+          float v[4];
+          draw_four(draws, static_cast<uint64_t>(i), v);
+          for (int64_t k = 0; k < 4 && i * 4 + k < n; ++k) p[i * 4 + k] = T(v[k]);
+        }
+      });
+    });
+  }
   void synchronize() override {}
 };
 
 std::array<DeviceOps*, kDeviceTypes>& backends() {
   static auto* const cpu_ops = new CpuOps;
-  static std::array<DeviceOps*, kDeviceTypes> all{cpu_ops, nullptr};
+  static std::array<DeviceOps*, kDeviceTypes> all{cpu_ops};
   return all;
 }
 
 }  // namespace
 
 std::string Device::str() const {
-  return type == DeviceType::cpu ? "cpu" : fmt::format("cuda:{}", index);
+  return type == DeviceType::cpu        ? "cpu"
+         : type == DeviceType::emulated ? "emulated"
+                                        : fmt::format("cuda:{}", index);
 }
 
 Device device_from_name(std::string_view text) {
   if (text == "cpu") return cpu();
   if (text == "cuda") return {DeviceType::cuda, 0};
+  if (text == "emulated") return {DeviceType::emulated, 0};
   if (text.starts_with("cuda:")) {
     int index = -1;
     const std::string_view digits = text.substr(5);
@@ -173,13 +193,44 @@ Device device_from_name(std::string_view text) {
     if (error == std::errc{} && end == digits.data() + digits.size() && index >= 0)
       return {DeviceType::cuda, index};
   }
-  fail("device", "unknown device '{}'; use cpu, cuda or cuda:N", text);
+  fail("device", "unknown device '{}'; use cpu, cuda, cuda:N or emulated", text);
+}
+
+namespace {
+using Clock = std::chrono::steady_clock;
+}
+void* DeviceOps::make_event() { return new Clock::time_point; }
+void DeviceOps::release_event(void* event) noexcept {
+  delete static_cast<Clock::time_point*>(event);
+}
+void DeviceOps::record_event(void* event) {
+  *static_cast<Clock::time_point*>(event) = Clock::now();
+}
+double DeviceOps::ms_between(void* from, void* to) {
+  return std::chrono::duration<double, std::milli>(*static_cast<Clock::time_point*>(to) -
+                                                   *static_cast<Clock::time_point*>(from))
+      .count();
+}
+
+Event::Event(Device device) : ops_(device_ops(device.type)), event_(ops_.make_event()) {}
+Event::~Event() { ops_.release_event(event_); }
+void Event::record() {
+  for (int type = 0; type < kDeviceTypes; ++type)
+    if (backends()[static_cast<size_t>(type)] == &ops_)
+      detail::refuse_while_recording(static_cast<DeviceType>(type),
+                                     "an event has no time of its own");
+  ops_.record_event(event_);
+}
+double Event::ms_since(const Event& earlier) const {
+  check(&ops_ == &earlier.ops_, "event", "both must be of one device");
+  return ops_.ms_between(earlier.event_, event_);
 }
 
 DeviceOps& device_ops(DeviceType type) {
   DeviceOps* ops = backends()[static_cast<size_t>(type)];
-  check<DeviceError>(ops != nullptr, "device",
-                     "no CUDA backend here: this build has none, or no GPU was found");
+  check<DeviceError>(ops != nullptr || type != DeviceType::emulated, "device",
+                     "this build has no emulated device; configure it with -Demulation=true");
+  check<DeviceError>(ops != nullptr, "cuda", "{}", cuda_status());
   return *ops;
 }
 void set_device_ops(DeviceType type, DeviceOps* ops) {
@@ -195,14 +246,18 @@ DType dtype_from_name(std::string_view text) {
 }
 
 namespace detail {
+constinit thread_local const char* device_call = nullptr;
+constinit CallRanges call_ranges;
 void throw_dtype(std::string_view op, DType got, const DType* allowed, int n) {
   std::string list;
   for (int i = 0; i < n; ++i) list += fmt::format("{}{}", i == 0 ? "" : ", ", name(allowed[i]));
   fail<DTypeError>(op, "does not take {}; it takes {}", name(got), list);
 }
 void throw_no_kernel(const char* kernel, Device device) {
-  fail<DeviceError>(kernel, "no {} kernel in this build",
-                    device.type == DeviceType::cpu ? "CPU" : "CUDA");
+  fail<MissingKernel>(kernel, "no {} kernel in this build",
+                      device.type == DeviceType::cpu    ? "CPU"
+                      : device.type == DeviceType::cuda ? "CUDA"
+                                                        : "emulated CUDA");
 }
 }  // namespace detail
 

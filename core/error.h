@@ -29,6 +29,10 @@ struct ValueError : Error {
 struct DeviceError : Error {
   using Error::Error;
 };
+/// An op that has no kernel on a device.
+struct MissingKernel : DeviceError {
+  using DeviceError::DeviceError;
+};
 /// No memory left, after the caches were flushed and the request was retried.
 struct OutOfMemory : Error {
   using Error::Error;

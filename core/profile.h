@@ -8,14 +8,17 @@
 //   const Section section("block lists");         // in the code that is measured
 //
 // Times are self times: a section inside another one is taken off the outer one, so the entries add
-// up to the time spent in sections. Sections count on the thread that made the Profile (kernels
-// fork and join inside a section); elsewhere, and without a Profile, one costs one read of a
-// thread-local pointer. The inner Profile of two nested ones gets the sections. Not for .cu files'
-// device code.
+// up to the time spent in sections. A Profile of another device than the CPU waits for it where a
+// section begins and ends, so that each is charged with its own work. Sections count on the thread
+// that made the Profile (kernels fork and join inside a section); elsewhere, and without a Profile,
+// one costs one read of a thread-local pointer. The inner Profile of two nested ones gets the
+// sections. Not for .cu files' device code.
 #pragma once
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "tenun/core/device.h"
 
 namespace tenun {
 
@@ -30,7 +33,7 @@ class Profile {
     int64_t calls = 0;
   };
 
-  Profile();
+  explicit Profile(Device device = cpu());
   ~Profile();
   Profile(const Profile&) = delete;
   Profile& operator=(const Profile&) = delete;
@@ -42,6 +45,8 @@ class Profile {
  private:
   friend class Section;
   void add(const char* name, double ms, double total_ms);
+  [[nodiscard]] int64_t now_ns() const;  // once the device has come so far
+  Device device_;
   std::vector<Entry> entries_;
   Section* open_ = nullptr;  // the innermost section that has not ended
   Profile* outer_ = nullptr;

@@ -40,6 +40,11 @@ class StridedLoop {
   }
 
   [[nodiscard]] int64_t numel() const { return numel_; }
+  // The merged axes, 0 being the innermost, for loops that run elsewhere.
+  [[nodiscard]] int rank() const { return rank_; }
+  [[nodiscard]] int64_t size(int axis) const { return sizes_[axis]; }
+  [[nodiscard]] int64_t stride(int axis, int operand) const { return strides_[axis][operand]; }
+  [[nodiscard]] int64_t base(int operand) const { return base_[operand]; }
   /// One run with unit stride for every operand?
   [[nodiscard]] bool flat() const {
     if (rank_ != 1) return false;

@@ -8,6 +8,10 @@
 namespace tenun {
 
 Storage::Storage(size_t n, Device d) : bytes(n), device(d) {
+  check<DeviceError>(d.index == 0, "tensor",
+                     "one GPU at a time is used, cuda:0, not {}; choose it "
+                     "with CUDA_VISIBLE_DEVICES",
+                     d);
   if (n > 0) data = static_cast<std::byte*>(allocator(d.type).allocate(n));
 }
 Storage::Storage(void* external, size_t n, Device d, std::function<void()> del)
@@ -175,7 +179,10 @@ Tensor Tensor::to(Device target) const {
   const Tensor c = contiguous();
   Tensor t(shape(), dtype_, target);
   const DeviceType gpu = target.type != DeviceType::cpu ? target.type : device().type;
-  if (nbytes() > 0) device_ops(gpu).copy_bytes(t.raw(), target, c.raw(), device(), nbytes());
+  if (nbytes() > 0)
+    device_ops(gpu).copy_bytes(t.storage_->data, target,
+                               c.storage_->data + c.layout_.offset * size_of(dtype_), device(),
+                               nbytes());
   return t;
 }
 
@@ -210,6 +217,15 @@ Tensor& Tensor::add_(const Tensor& from) {
   return *this;
 }
 
+Tensor& Tensor::draw_(const Draws& draws) {
+  check_defined("draw_");
+  check_contiguous("draw_");
+  check<DTypeError>(is_floating(dtype_), "draw_", "{} cannot hold random reals", *this);
+  ++storage_->version;
+  if (numel_ > 0) device_ops(device().type).draw(span_of(), draws);
+  return *this;
+}
+
 bool Tensor::all_finite() const {
   return !is_floating(dtype_) || numel_ == 0 || device_ops(device().type).all_finite(span_of());
 }
@@ -221,6 +237,11 @@ void Tensor::check_access(DType want) const {
   check_defined("data");
   check<DTypeError>(want == dtype_, "data", "asked for {}, but the tensor is {}", name(want),
                     *this);
+  check_reachable();
+}
+void Tensor::unreachable() const {
+  fail<DeviceError>("data", "{} is on {}, where this code cannot read it; use to(cpu())", *this,
+                    device());
 }
 void Tensor::check_contiguous(const char* op) const {
   check<ShapeError>(layout_.contiguous(), op,

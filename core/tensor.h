@@ -102,8 +102,8 @@ class Tensor {
   [[nodiscard]] Tensor to(DType dtype) const;
   [[nodiscard]] Tensor to(Device device) const;
 
-  // Data. The pointer is to the first element of this view; dtype and (for data) the device are
-  // checked.
+  // Data. The pointer is to the first element of this view. DTypeError for another dtype,
+  // DeviceError on the CPU's side of a tensor that is elsewhere.
   template <class T>
   [[nodiscard]] const T* data() const {
     check_access(dtype_of<T>);
@@ -116,9 +116,11 @@ class Tensor {
     return reinterpret_cast<T*>(storage_->data) + layout_.offset;
   }
   [[nodiscard]] const std::byte* raw() const {
+    check_reachable();
     return storage_->data + layout_.offset * size_of(dtype_);
   }
   [[nodiscard]] std::byte* raw() {
+    check_reachable();
     ++storage_->version;
     return storage_->data + layout_.offset * size_of(dtype_);
   }
@@ -140,6 +142,7 @@ class Tensor {
   Tensor& fill_(double value);
   Tensor& copy_(const Tensor& from);  ///< converts; `from` is broadcast to this shape
   Tensor& add_(const Tensor& from);   ///< equal shapes and dtypes
+  Tensor& draw_(const Draws& draws);  ///< random numbers; contiguous floating tensors
 
   [[nodiscard]] bool all_finite() const;
   [[nodiscard]] bool unique() const {
@@ -156,6 +159,12 @@ class Tensor {
   [[nodiscard]] Tensor viewed(const Layout& layout) const;
   void check_defined(const char* op) const;
   void check_access(DType want) const;
+  void check_reachable() const {
+    if (storage_ && storage_->device.type != DeviceType::cpu && detail::device_call == nullptr)
+        [[unlikely]]
+      unreachable();
+  }
+  [[noreturn]] void unreachable() const;
   void check_contiguous(const char* op) const;
   void check_count(int64_t n) const;
   [[nodiscard]] Span span_of() const { return {storage_->data, dtype_, &layout_}; }

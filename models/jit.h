@@ -68,7 +68,7 @@ class JiTAttention {
   Param q_step_, k_step_;         // learned units of the low-bit forward
   nn::Linear sla_proj_, gate_c_;  // of sla; of vsa
   int64_t layer_;
-  mutable double density_ = 1;
+  mutable Measured density_ = 1;
   mutable std::optional<AttentionQuantError> error_;
 };
 

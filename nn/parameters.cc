@@ -61,7 +61,7 @@ Param ParameterStore::add(std::string name, const Shape& shape, const Init& init
     case Init::Kind::ones: t.fill_(1); break;
     case Init::Kind::normal: fill_normal(t, key, 0, init.scale); break;
     case Init::Kind::uniform: fill_uniform(t, key, -init.scale, init.scale); break;
-    case Init::Kind::value: t.copy_(init.given); break;
+    case Init::Kind::value: t.copy_(init.given.to(cpu())); break;
   }
   t = t.to(device_);
   all_.push_back({name, trainable == Trainable::yes ? Var::parameter(t) : Var(t), trainable});

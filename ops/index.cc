@@ -4,6 +4,7 @@
 #include "tenun/core/check.h"
 #include "tenun/core/parallel.h"
 #include "tenun/core/strided.h"
+#include "tenun/ops/functors_other.h"
 #include "tenun/ops/map.h"
 #include "tenun/ops/shape.h"
 
@@ -223,16 +224,6 @@ struct IndexSelect {
   }
 };
 
-struct MaskedFill {
-  static constexpr const char* name = "masked_fill";
-  static constexpr int arity = 2;
-  double value;
-  template <class T>
-  TENUN_HD T operator()(T x, T mask) const {
-    return mask != T(0) ? static_cast<T>(value) : x;
-  }
-};
-
 struct MaskedFillOp {
   static constexpr const char* name = "masked_fill";
   double value;
@@ -240,9 +231,11 @@ struct MaskedFillOp {
   Tensor forward(const Ctx& c, const Tensor& x, const Tensor& m) {
     const Tensor flags = m.to(DType::boolean);
     if (c.recording) mask = flags;
-    return map(MaskedFill{value}, x, flags);
+    return map(fn::MaskedFill{value}, x, flags);
   }
-  Grads<2> backward(const Ctx&, const Tensor& dy) { return {map(MaskedFill{0}, dy, mask.get())}; }
+  Grads<2> backward(const Ctx&, const Tensor& dy) {
+    return {map(fn::MaskedFill{0}, dy, mask.get())};
+  }
 };
 
 // Same rank; index at most as large as `limit` outside dim.
@@ -329,7 +322,9 @@ Var index_select(const Var& x, const Var& index, int dim) {
 Var embedding(const Var& weight, const Var& ids) {
   check<ShapeError>(weight.rank() >= 1, "embedding", "the weight needs rows, got {}",
                     weight.value());
-  const Tensor flat = checked_index(ids.value(), weight.dim(0), "embedding").view({ids.numel()});
+  const Tensor flat = checked_index(ids.value(), weight.dim(0), "embedding")
+                          .view({ids.numel()})
+                          .to(weight.device());
   Shape out = ids.shape();
   for (int i = 1; i < weight.rank(); ++i) out.push_back(weight.dim(i));
   return reshape(apply(IndexSelect{0}, weight, Var(flat)), out);

@@ -27,7 +27,8 @@ namespace tenun {
 /// Whole slices of an axis; index has rank 1.
 [[nodiscard]] Var index_select(const Var& x, const Var& index, int dim);
 /// Rows of weight [count, width...] for ids of any shape: [ids..., width...]. The gradient of the
-/// weight is dense.
+/// weight is dense. Ids on the CPU are checked there and copied to the weight's device; a device
+/// has to be waited for.
 [[nodiscard]] Var embedding(const Var& weight, const Var& ids);
 /// x with `value` where mask (which broadcasts to x) is not zero.
 [[nodiscard]] Var masked_fill(const Var& x, const Var& mask, double value);

@@ -1,57 +1,20 @@
-// Top-k and sorting. Each value becomes an unsigned key that sorts as the value does; with the
-// index in the low bits, one sort of plain integers is stable and needs no comparison function.
+// Top-k and sorting. With the index behind the key (ops/order.h) one sort of plain integers is
+// stable and needs no comparison function.
 #include <algorithm>
 
 #include "tenun/autograd/function.h"
 #include "tenun/core/check.h"
 #include "tenun/core/parallel.h"
 #include "tenun/ops/index.h"
+#include "tenun/ops/order.h"
 
 namespace tenun {
 namespace {
 
-template <class T>
-inline constexpr bool is_wide = sizeof(T) == 8;
-
-// Negative floats reversed, positive ones above them, NaN on top.
-template <class T>
-auto ordered(T v) {
-  if constexpr (std::is_same_v<T, bool> || std::is_unsigned_v<T>) {
-    return static_cast<uint32_t>(v);
-  } else if constexpr (std::is_same_v<T, int64_t>) {
-    return static_cast<uint64_t>(v) ^ uint64_t { 1 } << 63;
-  } else if constexpr (std::is_integral_v<T>) {
-    return static_cast<uint32_t>(int32_t{v}) ^ uint32_t { 1 } << 31;
-  } else {
-    using C = Compute<T>;
-    using U = std::conditional_t<is_wide<C>, uint64_t, uint32_t>;
-    constexpr U sign = U{1} << (sizeof(U) * 8 - 1);
-    const C x = static_cast<C>(v) + C(0);  // -0 becomes +0
-    if (x != x) return ~U{0};
-    const U u = std::bit_cast<U>(x);
-    return (u & sign) != 0 ? static_cast<U>(~u) : static_cast<U>(u | sign);
-  }
-}
-
-struct WideEntry {
-  uint64_t key;
-  uint64_t index;
-  bool operator<(const WideEntry& o) const { return key != o.key ? key < o.key : index < o.index; }
-};
-inline int64_t index_of(uint64_t e) { return static_cast<int64_t>(e & 0xffffffffu); }
-inline int64_t index_of(const WideEntry& e) { return static_cast<int64_t>(e.index); }
-
 template <class T, class Entry>
 void topk_row(T* values, int64_t* indices, const T* x, int64_t n, int64_t k, TopKOptions o,
               std::vector<Entry>& entries) {
-  const auto entry = [&](int64_t i) -> Entry {
-    auto key = ordered(x[i]);
-    if (o.largest) key = static_cast<decltype(key)>(~key);
-    if constexpr (sizeof(key) == 4)
-      return uint64_t{key} << 32 | static_cast<uint64_t>(i);
-    else
-      return {key, static_cast<uint64_t>(i)};
-  };
+  const auto entry = [&](int64_t i) { return order_entry(x[i], i, o.largest); };
   const auto begin = entries.begin(), cut = begin + k;
   if (k > 0 && k <= n / 8) {
     // Few of many: a heap of the best so far, whose worst element most of the row cannot beat.
@@ -80,7 +43,7 @@ void topk_row(T* values, int64_t* indices, const T* x, int64_t n, int64_t k, Top
 void topk_cpu(Tensor& values, Tensor& indices, const Tensor& x, TopKOptions options) {
   const int64_t n = x.dim(1), k = values.dim(1);
   visit_all(x.dtype(), "topk", [&]<class T>() {
-    using Entry = std::conditional_t<sizeof(ordered(T{})) == 4, uint64_t, WideEntry>;
+    using Entry = OrderEntry<T>;
     const T* in = x.data<T>();
     T* out = values.mutable_data<T>();
     int64_t* at = indices.mutable_data<int64_t>();

@@ -51,7 +51,7 @@ void max_pool2d_cpu(Tensor& y, Tensor& index, const Tensor& x, const Windows& w)
 }
 
 // A plane belongs to one task, so overlapping windows add up in a fixed order.
-void max_pool2d_backward_cpu(Tensor& dx, const Tensor& dy, const Tensor& index) {
+void max_pool2d_backward_cpu(Tensor& dx, const Tensor& dy, const Tensor& index, const Windows&) {
   visit_float(dy.dtype(), "max_pool2d", [&]<class T>() {
     using C = Compute<T>;
     const int64_t n = dx.dim(1) * dx.dim(2), m = dy.dim(1) * dy.dim(2);
@@ -94,7 +94,7 @@ struct MaxPool2d {
   Grads<1> backward(const Ctx&, const Tensor& dy) {
     Tensor dx(shape, dy.dtype(), dy.device());
     Tensor dx3 = dx.view({shape[0] * shape[1], shape[2], shape[3]});
-    kernel::max_pool2d_backward(dy.device(), dx3, planes(dy), index.get());
+    kernel::max_pool2d_backward(dy.device(), dx3, planes(dy), index.get(), windows);
     return {dx};
   }
 };
@@ -136,7 +136,7 @@ Windows windows_of(const Var& x, const PoolOptions& o, Pair& counts, const char*
 
 constinit Kernel<void(Tensor& y, Tensor& index, const Tensor& x, const Windows& w)>
     kernel::max_pool2d{"max_pool2d", max_pool2d_cpu};
-constinit Kernel<void(Tensor& dx, const Tensor& dy, const Tensor& index)>
+constinit Kernel<void(Tensor& dx, const Tensor& dy, const Tensor& index, const Windows& w)>
     kernel::max_pool2d_backward{"max_pool2d_backward", max_pool2d_backward_cpu};
 
 Var max_pool2d(const Var& x, const PoolOptions& o) {

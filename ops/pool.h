@@ -34,7 +34,8 @@ namespace kernel {
 /// be undefined.
 extern Kernel<void(Tensor& y, Tensor& index, const Tensor& x, const Windows& w)> max_pool2d;
 /// dx [P, H, W] receives, at each pixel, the sum of dy over the windows that it won.
-extern Kernel<void(Tensor& dx, const Tensor& dy, const Tensor& index)> max_pool2d_backward;
+extern Kernel<void(Tensor& dx, const Tensor& dy, const Tensor& index, const Windows& w)>
+    max_pool2d_backward;
 }  // namespace kernel
 
 }  // namespace tenun

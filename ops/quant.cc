@@ -6,71 +6,12 @@
 #include "tenun/autograd/function.h"
 #include "tenun/core/check.h"
 #include "tenun/core/parallel.h"
+#include "tenun/ops/functors_other.h"
 #include "tenun/ops/map.h"
 #include "tenun/ops/sum.h"
 
 namespace tenun {
 namespace {
-
-constexpr double kTinyScale = 1e-12;  // keeps a learned scale that reached 0 alive
-
-template <class T>
-TENUN_HD T grid_point(T x, T scale) {
-  const T r = std::rint(x / scale);
-  const T q = r > T(127) ? T(127) : r < T(-127) ? T(-127) : r;
-  return scale == 0 ? T(0) : q;
-}
-
-struct ToInt8 {
-  static constexpr const char* name = "quantize_int8";
-  static constexpr int arity = 2;
-  template <class T>
-  TENUN_HD T operator()(T x, T scale) const {
-    const T q = grid_point(x, scale);
-    return q == q ? q : T(0);  // the scale of a group with a NaN is NaN
-  }
-};
-struct ToGrid {
-  static constexpr const char* name = "fake_quant_int8";
-  static constexpr int arity = 2;
-  template <class T>
-  TENUN_HD T operator()(T x, T scale) const {
-    return grid_point(x, scale) * scale;
-  }
-};
-template <class T>
-TENUN_HD T at_least_tiny(T scale) {
-  return scale < T(kTinyScale) ? T(kTinyScale) : scale;
-}
-struct ToLearnedGrid {
-  static constexpr const char* name = "fake_quant_int8";
-  static constexpr int arity = 2;
-  template <class T>
-  TENUN_HD T operator()(T x, T scale) const {
-    const T s = at_least_tiny(scale);
-    return grid_point(x, s) * s;
-  }
-};
-struct PassInside {  // dx
-  static constexpr const char* name = "fake_quant_int8";
-  static constexpr int arity = 3;
-  template <class T>
-  TENUN_HD T operator()(T dy, T x, T scale) const {
-    const T v = x / at_least_tiny(scale);
-    return v > T(127) || v < T(-127) ? T(0) : dy;
-  }
-};
-struct ScaleTerm {  // one element's part of dscale
-  static constexpr const char* name = "fake_quant_int8";
-  static constexpr int arity = 3;
-  double factor = 1;
-  template <class T>
-  TENUN_HD T operator()(T scale, T x, T dy) const {
-    const T s = at_least_tiny(scale), v = x / s, q = grid_point(x, s);
-    const T slope = v > T(127) || v < T(-127) ? q : q - v;
-    return dy * slope * T(factor);
-  }
-};
 
 // The groups of a tensor, seen as [P, N, D].
 struct Groups {
@@ -202,7 +143,7 @@ struct FakeQuant {
   Tensor forward(const Ctx&, const Tensor& x) {
     const Groups g(x.shape(), options);
     const Tensor flat = g.flat(x);
-    return map(ToGrid{}, flat, g.spread(dynamic_scale(flat, g))).view(x.shape());
+    return map(fn::ToGrid{}, flat, g.spread(dynamic_scale(flat, g))).view(x.shape());
   }
   Grads<1> backward(const Ctx&, const Tensor& dy) { return {dy}; }
 };
@@ -216,16 +157,16 @@ struct FakeQuantLearned {
   Tensor forward(const Ctx& c, const Tensor& x_, const Tensor& scale_) {
     if (c.recording) x = x_, scale = scale_;
     const Groups g(x_.shape(), options);
-    return map(ToLearnedGrid{}, g.flat(x_), g.spread(scale_)).view(x_.shape());
+    return map(fn::ToLearnedGrid{}, g.flat(x_), g.spread(scale_)).view(x_.shape());
   }
   Grads<2> backward(const Ctx& c, const Tensor& dy) {
     const Groups g(dy.shape(), options);
     const Tensor d = g.flat(dy), v = g.flat(x.get()), s = g.spread(scale.get());
     Grads<2> grads;
-    if (c.needs[0]) grads[0] = map(PassInside{}, d, v, s).view(dy.shape());
+    if (c.needs[0]) grads[0] = map(fn::PassInside{}, d, v, s).view(dy.shape());
     if (c.needs[1]) {
       const double n = 127.0 * static_cast<double>(std::max<int64_t>(g.size(), 1));
-      const ScaleTerm term{gradient == ScaleGradient::lsq ? 1 / std::sqrt(n) : 1.0};
+      const fn::ScaleTerm term{gradient == ScaleGradient::lsq ? 1 / std::sqrt(n) : 1.0};
       grads[1] = g.gather(map(term, s, v, d)).reshape(scale.get().shape());
     }
     return grads;
@@ -276,7 +217,8 @@ Quantized quantize_int8(const Tensor& x, const QuantOptions& o) {
   const Groups g(x.shape(), o);
   const Tensor flat = g.flat(x), scale = dynamic_scale(flat, g), spread = g.spread(scale);
   Tensor q(flat.shape(), DType::i8, x.device());
-  if (q.numel() > 0) kernel::map<ToInt8>(x.device(), q, MapInputs{&flat, &spread}, ToInt8{});
+  if (q.numel() > 0)
+    kernel::map<fn::ToInt8>(x.device(), q, MapInputs{&flat, &spread}, fn::ToInt8{});
   return {q.view(x.shape()), scale.view(shape)};
 }
 

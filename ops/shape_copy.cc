@@ -1,6 +1,7 @@
 // The shape ops that move data: join, split, pad, repeat, flip, roll, triangles.
 #include "tenun/autograd/function.h"
 #include "tenun/core/check.h"
+#include "tenun/ops/functors_other.h"
 #include "tenun/ops/map.h"
 #include "tenun/ops/shape.h"
 #include "tenun/ops/sum.h"
@@ -208,15 +209,6 @@ struct Roll {
   Grads<1> backward(const Ctx&, const Tensor& dy) { return {rolled(dy, true)}; }
 };
 
-struct Keep {
-  static constexpr const char* name = "triangle";
-  static constexpr int arity = 2;
-  template <class T>
-  TENUN_HD T operator()(T x, T kept) const {
-    return kept != T(0) ? x : T(0);
-  }
-};
-
 enum class Triangle { lower, upper };
 
 struct Triangular {
@@ -235,7 +227,7 @@ struct Triangular {
       const int64_t from = part == Triangle::lower ? 0 : edge;
       mask.select(0, r).slice(0, from, part == Triangle::lower ? edge : cols).fill_(1);
     }
-    return map(Keep{}, x, mask.to(x.device()));
+    return map(fn::Keep{}, x, mask.to(x.device()));
   }
   Tensor forward(const Ctx&, const Tensor& x) { return cut(x); }
   Grads<1> backward(const Ctx&, const Tensor& dy) { return {cut(dy)}; }

@@ -48,6 +48,7 @@ class CountingDevice final : public DeviceOps {
   void fill(Span, double) override {}
   void add_into(Span, Span) override {}
   bool all_finite(Span) override { return true; }
+  void draw(Span, const Draws&) override {}
   void synchronize() override { ++synchronised; }
 
   std::atomic<size_t> held{0}, limit{size_t{1} << 40};
@@ -125,6 +126,28 @@ TEST_SUITE("core_allocator") {
     CHECK(p != nullptr);
     CHECK(a.allocate(0) != p);
     a.release(p);
+  }
+
+  TEST_CASE("what is released while a graph is recorded stays, what was idle before may go") {
+    CountingDevice device;
+    CachingAllocator a(DeviceType::cuda);
+    constexpr size_t kMiB = size_t{1} << 20;
+    device.limit = 8 * kMiB;
+    void* const used = a.allocate(3 * kMiB);
+    a.release(a.allocate(4 * kMiB));  // idle
+    a.hold_released(true);
+    a.release(used);
+    CHECK(a.allocate(3 * kMiB) == used);  // recorded work keeps its order
+    a.release(used);
+    CHECK(a.allocate(2 * kMiB) != nullptr);  // makes room by the idle block alone
+    CHECK(device.releases == 1);
+    CHECK(device.synchronised == 0);
+    CHECK(a.stats().cached == 3 * kMiB);
+    CHECK_THROWS_AS((void)a.allocate(6 * kMiB), OutOfMemory);
+    CHECK(device.releases == 1);
+    a.hold_released(false);
+    CHECK(a.allocate(6 * kMiB) != nullptr);
+    CHECK(device.releases == 2);
   }
 
   TEST_CASE(

@@ -300,6 +300,8 @@ TEST_SUITE("core_tensor") {
     CHECK(device_from_name("cpu") == cpu());
     CHECK(device_from_name("cuda:2") == Device{DeviceType::cuda, 2});
     CHECK(device_from_name("cuda").str() == "cuda:0");
+    CHECK(device_from_name("emulated") == Device{DeviceType::emulated, 0});
+    CHECK(device_from_name("emulated").str() == "emulated");
     for (const char* bad : {"", "gpu", "cuda:", "cuda:-1", "cuda:1x", "CPU"})
       CHECK_THROWS_AS((void)device_from_name(bad), ValueError);
     CHECK(has_device(DeviceType::cpu));

@@ -20,6 +20,8 @@ TEST_SUITE("init") {
     CHECK(kernel::map<fn::Silu>.has(DeviceType::cpu));
     CHECK(kernel::map<fn::Silu>.has(DeviceType::cuda) == gpu);
     CHECK(kernel::map<fn::Grad<fn::Silu>>.has(DeviceType::cuda) == gpu);
+    CHECK(emulated::init() == has_device(DeviceType::emulated));
+    CHECK(kernel::map<fn::Silu>.has(DeviceType::emulated) == has_device(DeviceType::emulated));
     CHECK((cuda_status().find("found") != std::string::npos) == gpu);
     const Var y = silu(Var(Tensor::zeros({2})));
     CHECK(y.value().data<float>()[1] == 0.0f);
@@ -36,5 +38,11 @@ TEST_SUITE("init") {
     if (has_device(DeviceType::cuda)) return;
     CHECK_THROWS_WITH_AS((void)Tensor::zeros({2}, DType::f32, {DeviceType::cuda, 0}),
                          doctest::Contains("CUDA"), DeviceError);
+  }
+
+  TEST_CASE("an emulated device that is not in the build is an error that says how to get it") {
+    if (has_device(DeviceType::emulated)) return;
+    CHECK_THROWS_WITH_AS((void)Tensor::zeros({2}, DType::f32, {DeviceType::emulated, 0}),
+                         doctest::Contains("-Demulation=true"), DeviceError);
   }
 }

@@ -93,7 +93,11 @@ bool may_include(const Source& s, const std::string& target) {
   const std::string from = s.folder();
   if (target == "cuda/cuda.h")
     return from == "tools" || from == "tests" || from == "cuda" || s.path == "init.cc";
+  // The kernels, and the emulation under which they are compiled as C++, are one.
+  const bool emulation = s.path.starts_with("tests/cuda_emulation/");
+  if (target.starts_with("tests/cuda_emulation/")) return from == "cuda" || from == "tests";
   if (to == "cuda") return from == "cuda" || from == "tests";
+  if (emulation) return to == "core";
   if (target.starts_with("ops/cases/"))
     return s.path.starts_with("ops/cases/") || from == "tools" || from == "tests";
   if (above_all(from)) return true;
@@ -197,6 +201,9 @@ TEST_SUITE("rules") {
     CHECK(may_include(from("train/a.cc"), "core/io/png.h"));
     CHECK(may_include(from("init.cc"), "cuda/cuda.h"));
     CHECK(may_include(from("cuda/a.cu"), "ops/map.h"));
+    CHECK(may_include(from("cuda/a.h"), "tests/cuda_emulation/emulation.h"));
+    CHECK_FALSE(may_include(from("ops/a.cc"), "tests/cuda_emulation/emulation.h"));
+    CHECK_FALSE(may_include(from("tests/cuda_emulation/a.cc"), "ops/map.h"));
   }
 
   TEST_CASE("no file is longer than 400 lines") {

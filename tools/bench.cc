@@ -39,14 +39,15 @@ struct OpenBlas {
 
 // y = x w^T and its two gradients at the shapes of a JiT-B/16 step, batch 4; beside OpenBLAS, or
 // for 16 and 8 bits beside our f32. int8: the product of codes alone, without their making.
-void bench_gemm(const BenchOptions& o, Report& report) {
+void bench_gemm(const Common& common, const BenchOptions& o, Report& report) {
+  const Device device = device_flag(common);
   const bool int8 = o.dtype == "int8";
   check<UsageError>(
       int8 || o.dtype == "f32" || o.dtype == "f64" || o.dtype == "bf16" || o.dtype == "f16",
       "--dtype", "takes f32, f64, bf16, f16 and int8, got '{}'", o.dtype);
   const DType dtype = int8 ? DType::f32 : dtype_flag(o.dtype);
   static const OpenBlas blas;
-  if (blas.sgemm == nullptr && dtype == DType::f32 && !int8)
+  if (device == cpu() && blas.sgemm == nullptr && dtype == DType::f32 && !int8)
     fmt::print(stderr, "no libopenblas.so.0 here: no peer to compare with\n");
   const std::vector<std::vector<int64_t>> shapes = {
       {256, 768, 768},   {1152, 768, 768},   {1152, 2304, 768},
@@ -59,12 +60,12 @@ void bench_gemm(const BenchOptions& o, Report& report) {
     // x w^T for a layer; for the gradient of a weight (K = tokens) dy^T x
     const bool weight_gradient = k == 1152;
     const auto left = [&](DType t) {
-      return weight_gradient ? random_tensor({k, m}, t, 1).transpose(0, 1)
-                             : random_tensor({m, k}, t, 1);
+      return weight_gradient ? random_tensor({k, m}, t, 1).to(device).transpose(0, 1)
+                             : random_tensor({m, k}, t, 1).to(device);
     };
     const auto right = [&](DType t) {
-      return weight_gradient ? random_tensor({k, n}, t, 2)
-                             : random_tensor({n, k}, t, 2).transpose(0, 1);
+      return weight_gradient ? random_tensor({k, n}, t, 2).to(device)
+                             : random_tensor({n, k}, t, 2).to(device).transpose(0, 1);
     };
     const Tensor a = left(dtype), b = right(dtype);
     Tensor peer({m, n}, DType::f32);
@@ -73,11 +74,11 @@ void bench_gemm(const BenchOptions& o, Report& report) {
       const Quantized qa = quantize_int8(a, {.granularity = Granularity::token}),
                       qb = quantize_int8(b.transpose(0, 1), {.granularity = Granularity::token});
       fs[0] = [=, bytes_a = qa.q.view({1, m, k}), bytes_b = qb.q.transpose(0, 1).view({1, k, n})] {
-        Tensor c({1, m, n}, DType::f32);
-        kernel::gemm_int8(cpu(), c, bytes_a, bytes_b, qa.scale, qb.scale);
+        Tensor c({1, m, n}, DType::f32, device);
+        kernel::gemm_int8(device, c, bytes_a, bytes_b, qa.scale, qb.scale);
       };
     }
-    const bool compare = blas.sgemm != nullptr && dtype == DType::f32 && !int8;
+    const bool compare = device == cpu() && blas.sgemm != nullptr && dtype == DType::f32 && !int8;
     if (compare)
       fs.emplace_back([&] {
         blas.sgemm(101, weight_gradient ? 112 : 111, weight_gradient ? 111 : 112,
@@ -88,7 +89,7 @@ void bench_gemm(const BenchOptions& o, Report& report) {
       });
     const bool low = int8 || size_of(dtype) < 4;
     if (low) fs.emplace_back([x = left(DType::f32), y = right(DType::f32)] { (void)matmul(x, y); });
-    const auto t = time_together(fs, o.seconds);
+    const auto t = time_together(fs, o.seconds, 50, device);
     Json more = Json::object();
     if (compare) more.set("share_of_openblas", paired_speedup(t[0], t[1]));
     if (low) more.set("speedup_f32", paired_speedup(t[0], t[1]));
@@ -128,15 +129,14 @@ int bench_command(const Common& common, const BenchOptions& o) {
   check<UsageError>(std::find(known.begin(), known.end(), o.what) != known.end(), "bench",
                     "unknown benchmark '{}'{}", o.what, did_you_mean(o.what, known));
   check_flags(common, "bench", o.what, readers());
-  only_cpu(common, "benchmarks run");
   check_target(o.svg, "--svg");
   check_target(o.save, "--save");
   check<UsageError>(o.json.empty() || o.json != o.svg, "--svg", "and --json name the same file");
   Report report(common, o.json);
   if (o.what == "gemm")
-    bench_gemm(o, report);
+    bench_gemm(common, o, report);
   else if (o.what == "ops")
-    bench_ops(o, report);
+    bench_ops(common, o, report);
   else if (o.what == "attention")
     bench_attention(common, o, report);
   else

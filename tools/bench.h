@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "tenun/core/device.h"
 #include "tenun/core/io/json.h"
 #include "tenun/tools/commands.h"
 
@@ -19,14 +20,18 @@ struct Timing {
 
 /// Times `f` for about `seconds` after a warm-up call: at least three calls, two if one takes
 /// longer than `seconds`, one if it takes 20 times as long.
-[[nodiscard]] Timing time_call(const std::function<void()>& f, double seconds = 1.0, int most = 50);
+/// On another device than the CPU its own clock counts (core/device.h, Event), and a call that is
+/// timed is as many calls in a row as take about two milliseconds.
+[[nodiscard]] Timing time_call(const std::function<void()>& f, double seconds = 1.0, int most = 50,
+                               Device device = cpu());
 /// Times several functions in turn, in seven or more rounds of a few calls (fewer if a call takes
 /// longer than `seconds`), so that a slow moment of the machine hits all of them. A pause and an
 /// untimed call before each function's calls let the waiting threads of the one before fall asleep
 /// (other libraries' threads spin for some 10 ms) and warm up its own. `most` bounds the calls of
 /// each behind the seventh round.
 [[nodiscard]] std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs,
-                                                double seconds = 1.0, int most = 50);
+                                                double seconds = 1.0, int most = 50,
+                                                Device device = cpu());
 /// How many times as fast the first is as the second, timed together: median of the rounds' ratios.
 /// A neighbour who comes for a few rounds slows both sides of these, or spoils a few pairs; the
 /// ratio of the medians can be off by all that he took.
@@ -60,7 +65,7 @@ class Report {
 [[nodiscard]] std::vector<int64_t> batches(const BenchOptions& o, int64_t usual);
 
 void bench_attention(const Common& common, const BenchOptions& o, Report& report);
-void bench_ops(const BenchOptions& o, Report& report);
+void bench_ops(const Common& common, const BenchOptions& o, Report& report);
 void bench_model(const Common& common, const BenchOptions& o, Report& report);
 
 }  // namespace tenun::tools

@@ -103,6 +103,7 @@ class AttentionBench {
   AttentionBench(const Common& common, const BenchOptions& o, Report& report)
       : o_(o),
         report_(report),
+        device_(device_flag(common)),
         methods_(methods_of(o)),
         directions_(directions_of(o)),
         dtypes_(words(o.dtype)),
@@ -136,7 +137,8 @@ class AttentionBench {
                           .q = layer.q,
                           .k = layer.k,
                           .v = layer.v,
-                          .dtype = d == "int8" ? DType::f32 : dtype_from_name(d)};
+                          .dtype = d == "int8" ? DType::f32 : dtype_from_name(d),
+                          .device = device_};
           c.spec.method = m;
           if (!given) c.spec.block_q = o_.block_q, c.spec.block_k = o_.block_k;
           if (has_sparsity(m)) set_sparsity(c.spec, w.sparsity, c.k.dim(2));
@@ -321,6 +323,7 @@ class AttentionBench {
 
   const BenchOptions& o_;
   Report& report_;
+  Device device_;
   std::vector<AttentionMethod> methods_;
   std::vector<Passes> directions_;
   std::vector<std::string> dtypes_;

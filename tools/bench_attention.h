@@ -15,8 +15,9 @@ enum class Passes : uint8_t { forward, both };
 struct AttentionCase {
   AttentionSpec spec;
   AttentionParams params;
-  Tensor q, k, v;  ///< f32; converted to `dtype` before the clock starts
+  Tensor q, k, v;  ///< f32 on the CPU; converted and moved before the clock starts
   DType dtype = DType::f32;
+  Device device = cpu();
   [[nodiscard]] double dense_flops(Passes d) const;  ///< 4 B H Nq Nk D; with backward 3.5 times
 };
 

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "tenun/autograd/tape.h"
@@ -12,6 +11,13 @@
 namespace tenun::tools {
 namespace {
 
+AttentionParams on(Device device, AttentionParams p) {
+  for (const Learned& l : kLearned)
+    if (Var& v = p.*l.at; v.defined()) v = Var(v.value().to(device));
+  if (p.mask.defined()) p.mask = p.mask.to(device);
+  return p;
+}
+
 // A case in the dtype that is measured: operands that want gradients, learned values too.
 struct Ready {
   Var q, k, v;
@@ -19,9 +25,9 @@ struct Ready {
   AttentionParams params;
   Tensor dy;
 
-  Ready(const AttentionCase& c, Passes d) : spec(c.spec), params(c.params) {
+  Ready(const AttentionCase& c, Passes d) : spec(c.spec), params(on(c.device, c.params)) {
     const auto make = [&](const Tensor& t) {
-      const Tensor x = t.to(c.dtype);
+      const Tensor x = t.to(c.dtype).to(c.device);
       return d == Passes::both ? Var::parameter(x) : Var(x);
     };
     q = make(c.q), k = make(c.k), v = make(c.v);
@@ -30,7 +36,7 @@ struct Ready {
     if (d == Passes::both) {
       dy = Tensor(c.q.shape(), DType::f32);
       fill_normal(dy, RandomKey::derive(3, Purpose::test, 9));
-      dy = dy.to(c.dtype);
+      dy = dy.to(c.dtype).to(c.device);
     }
   }
   [[nodiscard]] AttentionOutput forward() const { return attention(q, k, v, spec, params); }
@@ -114,7 +120,8 @@ AttentionAccuracy compare(const AttentionCase& c, Passes d, int64_t queries, int
     fill_normal(dy, RandomKey::derive(3, Purpose::test, 9));
     dy = dy.to(c.dtype);
   }
-  const Outcome got = outcome(q, k, v, c.spec, p, dy);
+  const auto there = [&](const Tensor& t) { return t.defined() ? t.to(c.device) : t; };
+  const Outcome got = outcome(there(q), there(k), there(v), c.spec, on(c.device, p), there(dy));
   // The reference gets the same operands, as they were rounded.
   const auto exactly = [](const Tensor& t) { return t.defined() ? t.to(DType::f64) : t; };
   AttentionSpec exact = c.spec;
@@ -162,17 +169,18 @@ bool is_branch(const std::string& section) {
 
 Timing time_attention(const AttentionCase& c, Passes d, double seconds) {
   Ready r(c, d);
-  return time_call([&] { run(r, d); }, seconds);
+  return time_call([&] { run(r, d); }, seconds, 50, c.device);
 }
 
 AttentionParts attention_parts(const AttentionCase& c, Passes d) {
   Ready r(c, d);
   AttentionParts parts;
-  const Profile profile;
-  const auto start = std::chrono::steady_clock::now();
+  const Profile profile(c.device);
+  Event begin(c.device), end(c.device);
+  begin.record();
   run(r, d);
-  const double total =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  end.record();
+  const double total = end.ms_since(begin);
   double inside = 0;
   for (const Profile::Entry& e : profile.entries()) {
     if (e.name == "attention") continue;  // what its own code takes is the rest
@@ -186,9 +194,10 @@ AttentionParts attention_parts(const AttentionCase& c, Passes d) {
 
 AttentionMemory attention_memory(const AttentionCase& c, Passes d) {
   Ready r(c, d);
-  const auto live = [] { return static_cast<int64_t>(memory_stats().live); };
-  const auto peak = [] { return static_cast<int64_t>(memory_stats().peak); };
-  const auto reset = [] { allocator(DeviceType::cpu).reset_peak(); };
+  const DeviceType where = c.device.type;
+  const auto live = [where] { return static_cast<int64_t>(memory_stats(where).live); };
+  const auto peak = [where] { return static_cast<int64_t>(memory_stats(where).peak); };
+  const auto reset = [where] { allocator(where).reset_peak(); };
   const int64_t before = live();
   reset();
   AttentionMemory m;

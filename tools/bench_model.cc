@@ -46,20 +46,20 @@ JiTOptions preset(const BenchOptions& b) {
 }
 
 struct Step {
-  Tensor x, noise, t, x_t, y;
-  Step(const JiTOptions& o, int64_t batch) {
+  Tensor x, x_t, t_here, t, y;  // t_here: on the CPU
+  Step(const JiTOptions& o, int64_t batch, Device device) {
     std::vector<uint64_t> ids(static_cast<size_t>(batch));
     std::vector<int64_t> labels;
     for (size_t i = 0; i < ids.size(); ++i)
       ids[i] = i, labels.push_back(static_cast<int64_t>(i) % o.num_classes);
     const Shape shape{batch, o.in_channels, o.input_size, o.input_size};
-    x = sample_noise(shape, ids, 1, 0, 0.5);
-    noise = sample_noise(shape, ids, 2, 0, 1);
+    x = sample_noise(shape, ids, 1, 0, 0.5).to(device);
+    const Tensor noise = sample_noise(shape, ids, 2, 0, 1).to(device);
     FlowTrainerOptions flow;
     flow.lognorm_t = true, flow.P_mean = -0.8, flow.P_std = 0.8;
-    t = sample_times(ids, 1, 0, flow);
-    x_t = interpolate(x, noise, t);
-    y = Tensor::from(labels, {batch});
+    t_here = sample_times(ids, 1, 0, flow);
+    x_t = interpolate(x, noise, t_here);
+    t = t_here.to(device), y = Tensor::from(labels, {batch}).to(device);
   }
 };
 
@@ -78,19 +78,22 @@ bool is_attention_backward(const std::string& section) {
 }
 
 template <class F>
-Anatomy dissect(JiT& net, const F& call) {
+Anatomy dissect(JiT& net, const F& call, Device device) {
   Anatomy a;
   std::vector<Clock::time_point> at;
   for (int64_t i = 0; i < net.depth(); ++i)
     net.attention(i).observe = [&](const JiTAttentionCall& c) {
+      device_ops(device.type).synchronize();
       at.push_back(Clock::now());
       a.sparsity += (1 - c.out.stats.density) / static_cast<double>(net.depth());
     };
   {
-    const Profile profile;
-    const Clock::time_point start = Clock::now();
+    const Profile profile(device);
+    Event begin(device), end(device);
+    begin.record();
     call();
-    a.total = ms_between(start, Clock::now());
+    end.record();
+    a.total = end.ms_since(begin);
     double branches = 0;
     for (const Profile::Entry& e : profile.entries()) {
       if (e.name == "attention") a.attention += e.total_ms;
@@ -118,6 +121,7 @@ class ModelBench {
       : common_(common),
         o_(o),
         report_(report),
+        device_(device_flag(common)),
         options_(preset(o)),
         low_(o.dtype == "bf16"  ? DType::bf16
              : o.dtype == "f16" ? DType::f16
@@ -187,19 +191,19 @@ class ModelBench {
   }
 
   void measure(const JiTOptions& options) {
-    ParameterStore store(seed_);
+    ParameterStore store(seed_, DType::f32, device_);
     JiT net(store.root(), options);
     for (const int64_t batch : batches(o_, 4)) {
-      const Step s(options, batch);
-      allocator(DeviceType::cpu).reset_peak();
+      const Step s(options, batch, device_);
+      allocator(device_.type).reset_peak();
       if (o_.what == "train") {
         train(net, store, s, batch);
         continue;
       }
       const NoGrad guard;
       const auto call = [&] { (void)forward(net, s); };
-      Result r{time_call(call, o_.seconds, 5), {}};
-      r.a = dissect(net, call);
+      Result r{time_call(call, o_.seconds, 5, device_), {}};
+      r.a = dissect(net, call, device_);
       report(net, batch, "fwd", r, 1, Json::object());
       if (o_.sample_steps > 0) sample_time(net, batch);
     }
@@ -210,7 +214,7 @@ class ModelBench {
     for (Parameter& p : store)
       if (p.trainable == Trainable::yes) trainable.push_back(&p);
     AdamW optimizer(trainable, {.lr = 1e-4, .betas = {0.9, 0.999}, .eps = 1e-8, .weight_decay = 0});
-    ParameterStore average_store(seed_);
+    ParameterStore average_store(seed_, DType::f32, device_);
     const JiT average(average_store.root(), net.options());
     Ema ema(average_store, store, {});
     int64_t step = 0;
@@ -220,20 +224,21 @@ class ModelBench {
       Var loss;
       {
         const Autocast guard(low_);  // as in training, the loss is part of the mixed precision
-        loss = flow_matching_loss(forward(net, s), s.x, s.x_t, s.t, {});
+        loss = flow_matching_loss(forward(net, s), s.x, s.x_t, s.t_here, {});
       }
       tape.backward(loss);
       optimizer.step();
       optimizer.zero_grad();
       ema.update(++step);
-      if (step == 2) raw = memory_stats().raw_allocations;
+      if (step == 2) raw = memory_stats(device_.type).raw_allocations;
     };
-    Result r{time_call(call, o_.seconds, 5), {}};
-    r.a = dissect(net, call);
-    const uint64_t raw_after = memory_stats().raw_allocations - raw;
-    report(net, batch, "train", r, 3,
-           Json::object({{"peak_mib", static_cast<double>(memory_stats().peak) / 1048576},
-                         {"raw_allocations_after_step_2", raw_after}}));
+    Result r{time_call(call, o_.seconds, 5, device_), {}};
+    r.a = dissect(net, call, device_);
+    const uint64_t raw_after = memory_stats(device_.type).raw_allocations - raw;
+    report(
+        net, batch, "train", r, 3,
+        Json::object({{"peak_mib", static_cast<double>(memory_stats(device_.type).peak) / 1048576},
+                      {"raw_allocations_after_step_2", raw_after}}));
   }
 
   void report(const JiT& net, int64_t batch, const std::string& direction, const Result& r,
@@ -287,7 +292,8 @@ class ModelBench {
     std::vector<uint64_t> ids(static_cast<size_t>(batch));
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = i;
     const std::vector<int64_t> shape{batch, o.in_channels, o.input_size, o.input_size};
-    const Tensor noise = sample_noise({shape[0], shape[1], shape[2], shape[3]}, ids, seed_, 0, 1),
+    const Tensor noise = sample_noise({shape[0], shape[1], shape[2], shape[3]}, ids, seed_, 0, 1)
+                             .to(device_),
                  cond = Tensor::zeros({batch}, DType::i64),
                  uncond = Tensor::full({batch}, static_cast<double>(o.num_classes), DType::i64);
     const Denoiser denoiser = [&](const Tensor& x, const Tensor& t, const Tensor& y) {
@@ -295,9 +301,11 @@ class ModelBench {
       return net(Var(x), t, y).image.value();
     };
     int64_t evaluations = 0;
-    const Clock::time_point start = Clock::now();
+    Event begin(device_), end(device_);
+    begin.record();
     evaluations = sample(config, denoiser, noise, cond, uncond).evaluations;
-    const double ms = ms_between(start, Clock::now()), b = static_cast<double>(batch);
+    end.record();
+    const double ms = end.ms_since(begin), b = static_cast<double>(batch);
     report_.add("sample-" + o_.preset, o.attention.method, shape, o_.dtype, "fwd", {ms, ms, 1},
                 4 * net.macs() * b * static_cast<double>(evaluations),
                 Json::object({{"steps", o_.sample_steps},
@@ -309,6 +317,7 @@ class ModelBench {
   const Common& common_;
   const BenchOptions& o_;
   Report& report_;
+  Device device_;
   JiTOptions options_;
   DType low_;
   uint64_t seed_;

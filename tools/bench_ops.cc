@@ -19,8 +19,8 @@ int64_t elements(const OpCase& c) {
 }
 
 // A thousand recorded products of one element; milliseconds for one.
-Timing time_recording(double seconds, bool backward) {
-  const Var x = Var::parameter(Tensor::scalar(1));
+Timing time_recording(Device device, double seconds, bool backward) {
+  const Var x = Var::parameter(Tensor::scalar(1, DType::f32, device));
   Timing t = time_call(
       [&] {
         Tape tape;
@@ -28,32 +28,37 @@ Timing time_recording(double seconds, bool backward) {
         for (int i = 0; i < 1000; ++i) y = y * x;
         if (backward) tape.backward(y);
       },
-      seconds);
+      seconds, 50, device);
   return {t.ms / 1000, t.ms_min / 1000};
 }
 
 }  // namespace
 
-void bench_ops(const BenchOptions& o, Report& report) {
+void bench_ops(const Common& common, const BenchOptions& o, Report& report) {
+  const Device device = device_flag(common);
   const DType dtype = dtype_flag(o.dtype);
   check<UsageError>(is_floating(dtype), "--dtype", "takes f32, f64, bf16 and f16 here, got '{}'",
                     o.dtype);
-  report.add("record", "mul", {1}, "f32", "fwd", time_recording(o.seconds, false), 0);
-  report.add("record", "mul", {1}, "f32", "fwd+bwd", time_recording(o.seconds, true), 0);
+  report.add("record", "mul", {1}, "f32", "fwd", time_recording(device, o.seconds, false), 0);
+  report.add("record", "mul", {1}, "f32", "fwd+bwd", time_recording(device, o.seconds, true), 0);
   for (const OpDef* d : all_ops()) {
     if (d->cases.empty() || !d->reference) continue;
     const OpCase* largest = &d->cases[0];
     for (const OpCase& c : d->cases)
       if (elements(c) > elements(*largest)) largest = &c;
-    const OpArgs args = make_case(*d, *largest, dtype);
+    OpArgs args = make_case(*d, *largest, dtype);
+    for (Var& v : args.values)
+      if (v.defined()) v = Var(v.value().to(device));
     std::vector<int64_t> shape;
     for (const Var& v : args.values)
       if (v.defined() && shape.empty()) shape.assign(v.shape().begin(), v.shape().end());
     const NoGrad guard;
     try {
       report.add(d->name, largest->name, shape, o.dtype, "fwd",
-                 time_call([&] { (void)d->call(args); }, o.seconds / 20), 0);
+                 time_call([&] { (void)d->call(args); }, o.seconds / 20, 50, device), 0);
     } catch (const DTypeError& e) {
+      fmt::print(stderr, "{}: {}\n", d->name, e.what());
+    } catch (const DeviceError& e) {  // the other ops may have their kernels
       fmt::print(stderr, "{}: {}\n", d->name, e.what());
     }
   }

@@ -28,12 +28,12 @@ double median(std::vector<double> v) {
 
 }  // namespace
 
-Timing time_call(const std::function<void()>& f, double seconds, int most) {
-  return time_together({f}, seconds, most)[0];
+Timing time_call(const std::function<void()>& f, double seconds, int most, Device device) {
+  return time_together({f}, seconds, most, device)[0];
 }
 
 std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs, double seconds,
-                                  int most) {
+                                  int most, Device device) {
   constexpr double kRoundMs = 60;  // of timed calls
   constexpr auto kPause =
       std::chrono::milliseconds(150);  // OpenBLAS waits actively for 2^28 cycles
@@ -44,6 +44,17 @@ std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs, 
   const double first = ms_since(start), budget = seconds * 1e3 * static_cast<double>(fs.size());
   const size_t least = first < budget ? 3 : first < 20 * budget ? 2 : 1;
   const size_t least_rounds = fs.size() > 1 && first < budget ? 7 : 1;
+  Event begin(device), end(device);
+  const auto mean_ms = [&](const std::function<void()>& f, int calls) {
+    begin.record();
+    for (int i = 0; i < calls; ++i) f();
+    end.record();
+    return end.ms_since(begin) / calls;
+  };
+  std::vector<int> in_a_row(fs.size(), 1);
+  if (device != cpu())
+    for (size_t i = 0; i < fs.size(); ++i)
+      in_a_row[i] = static_cast<int>(std::clamp(2 / mean_ms(fs[i], 1), 1.0, 500.0));
   const auto timed = Clock::now();
   size_t done = 0;  // calls of the function that was timed least
   while (done < least || rounds[0].size() < least_rounds ||
@@ -58,9 +69,7 @@ std::vector<Timing> time_together(const std::vector<std::function<void()>>& fs, 
       const auto round = Clock::now();
       const auto before = std::ssize(all[i]);
       do {
-        const auto t = Clock::now();
-        fs[i]();
-        all[i].push_back(ms_since(t));
+        all[i].push_back(mean_ms(fs[i], in_a_row[i]));
       } while (ms_since(round) < kRoundMs);
       rounds[i].push_back(median({all[i].begin() + before, all[i].end()}));
       done = std::min(done, all[i].size());
@@ -116,11 +125,12 @@ void Report::keep(const std::string& what, const std::string& method,
       .set("calls", t.calls);
   if (flops > 0) row.set("gflops", flops / t.ms / 1e6);
   row.set("rss_mib", rss_mib())
-      .set("device", common_.device)
+      .set("device", device_flag(common_).str())
       .set("threads", num_threads())
       .set("isa", std::string(simd::name(simd::active_isa())))
       .set("cpu", cpu_features());
-  row.set("seed", common_.seed < 0 ? 1 : common_.seed).set("bytes_peak", memory_stats().peak);
+  row.set("seed", common_.seed < 0 ? 1 : common_.seed)
+      .set("bytes_peak", memory_stats(device_flag(common_).type).peak);
   for (const auto& [key, value] : more.members()) row.set(key, value);
   lines_ += row.dump() + "\n";
 }

@@ -10,7 +10,7 @@
 namespace tenun::tools {
 
 struct Common {
-  std::string device = "cpu";
+  std::string device{};  ///< "": what the command takes by itself
   int threads = 0;
   int64_t seed = -1;  ///< -1: not given
   int verbosity = 0;

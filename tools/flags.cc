@@ -71,12 +71,21 @@ auto flag(const char* name, F&& f) {
 DType dtype_flag(const std::string& text) {
   return flag("--dtype", [&] { return dtype_from_name(text); });
 }
-Device device_flag(const std::string& text) {
-  return flag("--device", [&] { return device_from_name(text); });
+Device device_flag(const Common& common) {
+  if (common.device.empty()) return cpu();
+  if (common.device == "auto")
+    return has_device(DeviceType::cuda) ? Device{DeviceType::cuda} : cpu();
+  const Device d = flag("--device", [&] { return device_from_name(common.device); });
+  try {
+    (void)device_ops(d.type);
+  } catch (const DeviceError& e) {
+    fail<UsageError>("--device", "{}: {}", d.str(), e.what());
+  }
+  return d;
 }
 
 void only_cpu(const Common& common, const std::string& what) {
-  check<UsageError>(common.device == "cpu" || common.device == "auto", "--device",
+  check<UsageError>(device_flag(common) == cpu(), "--device",
                     "'{}' is not available: {} on the CPU in this build", common.device, what);
 }
 

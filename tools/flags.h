@@ -34,7 +34,9 @@ void check_folder(const std::string& path, const char* flag);
 void check_memory(double bytes, const std::string& what);
 
 [[nodiscard]] DType dtype_flag(const std::string& text);
-[[nodiscard]] Device device_flag(const std::string& text);
+/// --device, the CPU without it; `auto` is the GPU where there is one. UsageError for a device that
+/// is not there.
+[[nodiscard]] Device device_flag(const Common& common);
 /// --device of what runs on the CPU only.
 void only_cpu(const Common& common, const std::string& what);
 

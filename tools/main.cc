@@ -45,7 +45,7 @@ CLI::Validator share() { return real(0, 1, "a share from 0 to 1"); }
 
 // Every subcommand takes the common flags after its name.
 void add_common(CLI::App* app, Common& c) {
-  app->add_option("--device", c.device, "cpu, cuda, cuda:N or auto");
+  app->add_option("--device", c.device, "cpu, cuda, cuda:N, emulated or auto");
   app->add_option("--threads", c.threads, "threads on the CPU (0: all)")->check(whole(0, 4096));
   app->add_option("--seed", c.seed, "seed of everything random")->check(whole(0));
   app->add_flag("-v,--verbose{1},-q{-1},--quiet{-1}", c.verbosity, "more or less output");
@@ -224,7 +224,7 @@ struct Program {
     const CLI::App& sub = *app.get_subcommands().at(0);
     for (const CLI::Option* opt : sub.get_options())
       if (opt->count() > 0) common.given.insert(opt->get_lnames().begin(), opt->get_lnames().end());
-    if (common.device != "auto") (void)device_flag(common.device);
+    (void)device_flag(common);
     const std::string name = sub.get_name();
     if (name == "check") return check_command(common, check);
     if (name == "gradcheck") return gradcheck_command(common, gradcheck);

@@ -28,7 +28,7 @@ int op_command(const Common& common, const OpOptions& o) {
                     o.dtype);
   const Attrs attrs = attrs_flag(o.attrs);
   check_target(o.output, "-o");
-  const Device device = device_from_name(common.device);
+  const Device device = device_flag(common);
   const TensorFile file = load_safetensors(o.input);
   OpArgs args = args_from_file(file, dtype);
   args.attrs = attrs;

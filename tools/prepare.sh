@@ -1,5 +1,8 @@
 # Read by tools/quickstart and tools/test: `prepare [TARGET...]` installs what is missing, configures
-# build/ and builds it (or the targets alone). It needs bash, and apt where something is missing.
+# build/ with ${setup_options[@]} and builds it (or the targets alone). It needs bash, and apt where
+# something is missing.
+
+setup_options=()
 
 say() { printf '\n== %s\n' "$*" >&2; }
 
@@ -47,7 +50,10 @@ prepare() {
   export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
   if [[ ! -f build/build.ninja ]]; then
     say "configuring build/"
-    meson setup build >build-setup.log 2>&1 || { cat build-setup.log >&2; exit 1; }
+    meson setup build "${setup_options[@]}" >build-setup.log 2>&1 || { cat build-setup.log >&2; exit 1; }
+    rm -f build-setup.log
+  elif ((${#setup_options[@]} > 0)); then
+    meson setup --reconfigure build "${setup_options[@]}" >build-setup.log 2>&1 || { cat build-setup.log >&2; exit 1; }
     rm -f build-setup.log
   fi
   say "building build/ with $(nproc) jobs"

@@ -44,6 +44,9 @@ RunConfig load(const std::vector<std::string>& files, std::vector<std::string> o
         did_you_mean(word, {"--resume", "--init-from", "--dry-run", "--print-config", "--config"});
     check<UsageError>(hint.empty(), "train", "unknown flag '{}'{}", word, hint);
   }
+  if (!common.device.empty())
+    overrides.push_back("--trainer.accelerator=" +
+                        common.device.substr(0, common.device.find(':')));
   if (common.seed >= 0) overrides.push_back(fmt::format("--seed_everything={}", common.seed));
   return load_config(files, parse_overrides(overrides));
 }
@@ -51,7 +54,6 @@ RunConfig load(const std::vector<std::string>& files, std::vector<std::string> o
 }  // namespace
 
 int train_command(const Common& common, const TrainCommandOptions& o) {
-  only_cpu(common, "networks run");
   const RunConfig config = load(o.configs, o.overrides, common);
   if (o.print_config) {
     fmt::print("{}", resolved_yaml(config));
@@ -76,7 +78,6 @@ int train_command(const Common& common, const TrainCommandOptions& o) {
 }
 
 int sample_command(const Common& common, const SampleCommandOptions& o) {
-  only_cpu(common, "networks run");
   RunConfig config = load({o.config.empty() ? config_beside(o.ckpt) : o.config}, {}, {});
   Object& sampler = config.model.diffusion_sampler;
   if (!o.sampler.empty()) {
@@ -95,7 +96,7 @@ int sample_command(const Common& common, const SampleCommandOptions& o) {
   if (o.steps > 0) settings.num_steps = o.steps;
   if (o.cfg >= 0) settings.guidance = o.cfg;
 
-  Model model(config);
+  Model model(config, common.device.empty() ? run_device(config) : device_flag(common));
   check_classes(o.classes, model);
   check_folder(o.output, "-o");
   load_network(model, o.ckpt);

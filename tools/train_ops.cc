@@ -17,11 +17,10 @@ std::vector<Var> wrap(std::vector<Tensor> t) { return {t.begin(), t.end()}; }
 template <class O>
 std::vector<Var> run_optimizer(const OpArgs& a, const O& make,
                                const std::vector<std::string>& states) {
-  ParameterStore store(0, a.tensor("param").dtype());
-  const Param p =
-      store.root().add("param", a.tensor("param").shape(), Init::constant(a.tensor("param")));
+  const Tensor start = a.tensor("param"), grads = a.tensor("grads");
+  ParameterStore store(0, start.dtype(), start.device());
+  const Param p = store.root().add("param", start.shape(), Init::constant(start));
   const std::unique_ptr<Optimizer> opt = make(std::vector<Parameter*>{p.get()});
-  const Tensor grads = a.tensor("grads");
   for (int64_t i = 0; i < grads.dim(0); ++i) {
     p.get()->var.set_grad(grads.select(0, i).clone());
     opt->step();
@@ -61,7 +60,7 @@ Tensor toy_network(const Tensor& x, const Tensor& t, const Tensor& y) {
   std::vector<double> out(xs.size());
   for (size_t i = 0; i < xs.size(); ++i)
     out[i] = 0.6 * xs[i] + 0.3 * std::sin(5 * ts[i / each]) + 0.1 * ys[i / each];
-  return f64_tensor(out, x.shape()).to(x.dtype());
+  return f64_tensor(out, x.shape()).to(x.dtype()).to(x.device());
 }
 
 template <class O>
@@ -173,11 +172,12 @@ void add_train_ops(OpTable& table) {
              .outputs = {"ema"},
              .call =
                  [](const OpArgs& a) {
-                   ParameterStore weights(0, a.tensor("initial").dtype()),
-                       average(0, a.tensor("initial").dtype());
-                   const Init start = Init::constant(a.tensor("initial"));
-                   const Param w = weights.root().add("w", a.tensor("initial").shape(), start),
-                               e = average.root().add("w", a.tensor("initial").shape(), start);
+                   const Tensor start = a.tensor("initial");
+                   const Init init = Init::constant(start);
+                   ParameterStore weights(0, start.dtype(), start.device()),
+                       average(0, start.dtype(), start.device());
+                   const Param w = weights.root().add("w", start.shape(), init),
+                               e = average.root().add("w", start.shape(), init);
                    Ema ema(average, weights, {.decay = a.attrs.real("decay", 0.9999)});
                    for (int64_t i = 0; i < a.tensor("params").dim(0); ++i) {
                      w.get()->var.mutable_value().copy_(a.tensor("params").select(0, i));

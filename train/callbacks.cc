@@ -83,6 +83,7 @@ class MidTrainingSampler final : public Callback {
 class GradientMonitor final : public Callback {
  public:
   explicit GradientMonitor(GradientMonitorOptions o) : o_(o) {}
+  [[nodiscard]] bool reads_inside(RunView&, int64_t) const override { return true; }
   void with_gradients(RunView& v, Json& metrics) override {
     double largest = 0, total = 0;
     for (const Parameter* p : v.optimizer.parameters()) {
@@ -98,7 +99,7 @@ class GradientMonitor final : public Callback {
 
  private:
   [[nodiscard]] double norm(const Tensor& g) const {
-    if (o_.norm_type == 2) return std::sqrt(kernel::square_sum(g.device(), g));
+    if (o_.norm_type == 2) return std::sqrt(square_sum({&g, 1}).item());
     double s = 0, m = 0;
     for (const double x : g.values<double>())
       s += std::pow(std::abs(x), o_.norm_type), m = std::max(m, std::abs(x));
@@ -112,10 +113,17 @@ class Sla2Monitor final : public Callback {
   Sla2Monitor(int64_t every, bool sparsity, bool alpha)
       : every_(every), sparsity_(sparsity), alpha_(alpha) {}
   void before_step(RunView& v, int64_t step) override {
-    const bool now = (step + 1) % every_ == 0;
+    const bool now = due(step);
     for_each_attention(v.model, [&](JiTAttention& a, const std::string& path) {
       a.measure_error = now && a.qat && path.starts_with("denoiser");
     });
+  }
+  [[nodiscard]] bool reads_inside(RunView& v, int64_t step) const override {
+    bool measures = false;
+    for_each_attention(v.model, [&](const JiTAttention& a, const std::string&) {
+      measures = measures || a.measure_error;
+    });
+    return due(step) && measures;
   }
   void after_step(RunView& v, Json& metrics) override {
     if (v.progress.step % every_ != 0) return;
@@ -139,6 +147,7 @@ class Sla2Monitor final : public Callback {
   }
 
  private:
+  [[nodiscard]] bool due(int64_t step) const { return (step + 1) % every_ == 0; }
   int64_t every_;
   bool sparsity_, alpha_;
 };

@@ -31,6 +31,12 @@ class Callback {
   virtual void before_step(RunView&, int64_t step) { (void)step; }
   /// With the accumulated gradients, before clipping.
   virtual void with_gradients(RunView&, Json& metrics) { (void)metrics; }
+  /// Does step `step` (counted from 0) ask the device for results before it ends? It is not
+  /// recorded as a graph then.
+  [[nodiscard]] virtual bool reads_inside(RunView&, int64_t step) const {
+    (void)step;
+    return false;
+  }
   /// After step number `view.progress.step` (counted from 1).
   virtual void after_step(RunView&, Json& metrics) { (void)metrics; }
   virtual void finish(RunView&) {}

@@ -4,7 +4,9 @@
 
 #include "tenun/autograd/function.h"
 #include "tenun/core/check.h"
-#include "tenun/core/parallel.h"
+#include "tenun/ops/combine.h"
+#include "tenun/ops/elementwise.h"
+#include "tenun/ops/update.h"
 
 namespace tenun {
 namespace {
@@ -22,8 +24,6 @@ Coefficients coefficients(double t, const FlowLossOptions& o) {
   return {a, c - a, -c};
 }
 
-constexpr int64_t kGrain = 1 << 14;
-
 struct FlowLoss {
   static constexpr const char* name = "flow_matching_loss";
   static constexpr Cast cast = Cast::f32;
@@ -32,51 +32,29 @@ struct FlowLoss {
   Saved residual;
   std::vector<double> slope;  // of the residual in pred, by sample
 
-  Tensor forward(const Ctx& c, const Tensor& pred_) {
-    const Tensor pred = pred_.contiguous(), clean = x.to(pred.dtype()).contiguous(),
-                 noisy = x_t.to(pred.dtype()).contiguous();
+  Tensor forward(const Ctx& c, const Tensor& pred) {
+    const Tensor terms[] = {pred.contiguous(), x_t.to(pred.dtype()).contiguous(),
+                            x.to(pred.dtype()).contiguous()};
     const std::vector<double> times = t.values<double>();
-    const int64_t each = pred.numel() / std::max<int64_t>(pred.dim(0), 1);
-    Tensor r = empty_like(pred);
-    std::vector<double> part(static_cast<size_t>((pred.numel() + kGrain - 1) / kGrain));
-    slope.clear();
-    for (const double time : times) slope.push_back(coefficients(time, o).pred);
-    visit<DType::f32, DType::f64>(pred.dtype(), name, [&]<class T>() {
-      const T *pp = pred.data<T>(), *px = clean.data<T>(), *pt = noisy.data<T>();
-      T* pr = r.mutable_data<T>();
-      parallel_for(0, pred.numel(), kGrain, [&](int64_t b, int64_t e) {
-        double sum = 0;
-        for (int64_t i = b; i < e;) {
-          const int64_t sample = i / each, end = std::min(e, (sample + 1) * each);
-          const Coefficients k = coefficients(times[static_cast<size_t>(sample)], o);
-          const T kp = static_cast<T>(k.pred), kt = static_cast<T>(k.x_t), kx = static_cast<T>(k.x);
-          for (; i < end; ++i) {
-            pr[i] = kp * pp[i] + kt * pt[i] + kx * px[i];
-            sum += static_cast<double>(pr[i]) * static_cast<double>(pr[i]);
-          }
-        }
-        part[static_cast<size_t>(b / kGrain)] = sum;
-      });
-    });
-    double total = 0;
-    for (const double s : part) total += s;
+    const size_t n = times.size();
+    std::vector<double> weights(3 * n);
+    for (size_t s = 0; s < n; ++s) {
+      const Coefficients k = coefficients(times[s], o);
+      weights[s] = k.pred, weights[n + s] = k.x_t, weights[2 * n + s] = k.x;
+    }
+    slope.assign(weights.begin(), weights.begin() + static_cast<std::ptrdiff_t>(n));
+    Tensor r = empty_like(terms[0]);
+    kernel::combine(pred.device(), r, terms, weights, {});
     if (c.recording) residual = r;
-    return Tensor::scalar(total / static_cast<double>(pred.numel()), pred.dtype());
+    return (Var(square_sum({&r, 1})) / static_cast<double>(pred.numel())).value().to(pred.dtype());
   }
 
   Grads<1> backward(const Ctx&, const Tensor& dy) {
     const Tensor& r = residual.get();
     Tensor g = empty_like(r);
-    const double scale = 2 * dy.item() / static_cast<double>(r.numel());
-    const int64_t each = r.numel() / std::max<int64_t>(r.dim(0), 1);
-    visit<DType::f32, DType::f64>(r.dtype(), name, [&]<class T>() {
-      const T* pr = r.data<T>();
-      T* pg = g.mutable_data<T>();
-      parallel_for(0, r.numel(), kGrain, [&](int64_t b, int64_t e) {
-        for (int64_t i = b; i < e; ++i)
-          pg[i] = static_cast<T>(scale * slope[static_cast<size_t>(i / each)]) * pr[i];
-      });
-    });
+    std::vector<double> weights = slope;
+    for (double& w : weights) w *= 2 / static_cast<double>(r.numel());
+    kernel::combine(r.device(), g, {&r, 1}, weights, dy);
     return {g};
   }
 };
@@ -111,20 +89,12 @@ Tensor sample_noise(const Shape& shape, std::span<const uint64_t> samples, uint6
 Tensor interpolate(const Tensor& x, const Tensor& noise, const Tensor& t) {
   check<ShapeError>(x.shape() == noise.shape() && t.shape() == Shape{x.dim(0)}, "interpolate",
                     "{}, {}, {}", x, noise, t);
-  const Tensor a = x.contiguous(), b = noise.contiguous();
-  const std::vector<double> times = t.values<double>();
-  Tensor y = empty_like(a);
-  const int64_t each = a.numel() / std::max<int64_t>(a.dim(0), 1);
-  visit<DType::f32, DType::f64>(a.dtype(), "interpolate", [&]<class T>() {
-    const T *pa = a.data<T>(), *pb = b.data<T>();
-    T* py = y.mutable_data<T>();
-    parallel_for(0, a.numel(), kGrain, [&](int64_t s, int64_t e) {
-      for (int64_t i = s; i < e; ++i) {
-        const T k = static_cast<T>(times[static_cast<size_t>(i / each)]);
-        py[i] = k * pa[i] + (1 - k) * pb[i];
-      }
-    });
-  });
+  const Tensor terms[] = {x.contiguous(), noise.contiguous()};
+  std::vector<double> weights = t.values<double>();
+  const size_t n = weights.size();
+  for (size_t s = 0; s < n; ++s) weights.push_back(1 - weights[s]);
+  Tensor y = empty_like(terms[0]);
+  kernel::combine(x.device(), y, terms, weights, {});
   return y;
 }
 

@@ -29,19 +29,23 @@ std::vector<CheckpointOptions> checkpoint_options(const RunConfig& c) {
 Keeper::Keeper(std::string run, const RunConfig& config)
     : run_(std::move(run)), hooks_(checkpoint_options(config)) {}
 
+bool Keeper::due(const CheckpointOptions& h, const Progress& p, bool epoch_end) {
+  const bool now =
+      (h.every_n_train_steps.value_or(0) > 0 && p.step % *h.every_n_train_steps == 0) ||
+      (h.every_n_epochs.value_or(0) > 0 && epoch_end && p.epoch % *h.every_n_epochs == 0);
+  return now && (h.save_top_k != 0 || h.save_last);
+}
+bool Keeper::due(const Progress& p, bool epoch_end) const {
+  return std::any_of(hooks_.begin(), hooks_.end(),
+                     [&](const CheckpointOptions& h) { return due(h, p, epoch_end); });
+}
+
 void Keeper::after_step(const CheckpointParts& p, const std::map<std::string, double>& metrics,
                         bool epoch_end) {
-  bool save = false, last = false, weights_only = true;
-  for (const CheckpointOptions& h : hooks_) {
-    const bool due =
-        (h.every_n_train_steps.value_or(0) > 0 && p.progress.step % *h.every_n_train_steps == 0) ||
-        (h.every_n_epochs.value_or(0) > 0 && epoch_end &&
-         p.progress.epoch % *h.every_n_epochs == 0);
-    if (!due || (h.save_top_k == 0 && !h.save_last)) continue;
-    save = true, last = last || h.save_last || h.save_top_k != 0,
-    weights_only = weights_only && h.save_weights_only;
-  }
-  if (save) write(p, metrics, weights_only);
+  bool weights_only = true;
+  for (const CheckpointOptions& h : hooks_)
+    if (due(h, p.progress, epoch_end)) weights_only = weights_only && h.save_weights_only;
+  if (due(p.progress, epoch_end)) write(p, metrics, weights_only);
 }
 
 void Keeper::at_end(const CheckpointParts& p, const std::map<std::string, double>& metrics) {

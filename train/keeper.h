@@ -13,6 +13,8 @@ class Keeper {
  public:
   /// `config` names the hooks; without one, the last checkpoint is kept.
   Keeper(std::string run, const RunConfig& config);
+  /// Will after_step save?
+  [[nodiscard]] bool due(const Progress& p, bool epoch_end) const;
   /// Saves if a hook says so, and removes what no hook keeps.
   void after_step(const CheckpointParts& p, const std::map<std::string, double>& metrics,
                   bool epoch_end);
@@ -20,6 +22,7 @@ class Keeper {
   void at_end(const CheckpointParts& p, const std::map<std::string, double>& metrics);
 
  private:
+  [[nodiscard]] static bool due(const CheckpointOptions& h, const Progress& p, bool epoch_end);
   void write(const CheckpointParts& p, const std::map<std::string, double>& metrics,
              bool weights_only);
   void prune(const std::map<std::string, double>& metrics);

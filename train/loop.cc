@@ -7,8 +7,6 @@
 #include <filesystem>
 #include <map>
 
-#include "tenun/autograd/autocast.h"
-#include "tenun/autograd/tape.h"
 #include "tenun/core/allocator.h"
 #include "tenun/core/check.h"
 #include "tenun/core/io/atomic_file.h"
@@ -17,13 +15,12 @@
 #include "tenun/core/log.h"
 #include "tenun/core/parallel.h"
 #include "tenun/core/version.h"
-#include "tenun/ops/elementwise.h"
 #include "tenun/train/callbacks.h"
 #include "tenun/train/data/loader.h"
-#include "tenun/train/flow.h"
 #include "tenun/train/keeper.h"
 #include "tenun/train/plot.h"
 #include "tenun/train/run_lock.h"
+#include "tenun/train/step.h"
 
 namespace tenun {
 namespace {
@@ -53,16 +50,16 @@ class Session {
       : c_(config),
         o_(options),
         run_(run_directory(config)),
-        flow_(flow_options(config)),
         data_(make_dataset(config.data.train_dataset)),
-        model_(config),
+        model_(config, run_device(config)),
         optimizer_(make_optimizer(config.model.optimizer, trainable(model_.parameters()))),
         schedule_(config.model.lr_scheduler, config.trainer.max_steps),
         ema_(model_.average(), model_.parameters(), ema_options(config)),
         loader_(*data_,
                 {config.data.train_batch_size, config.data.train_num_workers,
                  config.data.train_prefetch_factor, static_cast<uint64_t>(config.seed_everything)}),
-        autocast_(autocast_dtype(config.trainer.precision)) {
+        autocast_(autocast_dtype(config.trainer.precision)),
+        step_(config, model_, *optimizer_, ema_) {
     check<ConfigError>(static_cast<int64_t>(data_->class_names().size()) <= model_.null_class(),
                        "model.denoiser", "num_classes is {}, but the data set has {} classes",
                        model_.null_class(), data_->class_names().size());
@@ -89,15 +86,16 @@ class Session {
       Json metrics = Json::object({{"step", progress_.step + 1}});
       const bool epoch_end = step(callbacks, view, metrics);
       for (auto& cb : callbacks) cb->after_step(view, metrics);
-      log_step(metrics, events);
+      result.stopped = o_.stop != nullptr && o_.stop->load() != 0;
+      // Nothing is saved of a run that went wrong.
+      log_step(metrics, events, result.stopped || keeper.due(progress_, epoch_end));
       keeper.after_step(parts, last_metrics_, epoch_end);
       result.step = progress_.step;
-      if (o_.stop != nullptr && o_.stop->load() != 0) {
-        result.stopped = true;
-        break;
-      }
+      if (result.stopped) break;
     }
     logging::set_status_line("");
+    if (const std::string text = step_.graph_report(); !text.empty())
+      logging::info("trainer.cuda_graph: {}", text);
     keeper.at_end(parts, last_metrics_);
     for (auto& cb : callbacks) cb->finish(view);
     write_plot();
@@ -137,7 +135,8 @@ class Session {
                   c_.trainer.accumulate_grad_batches,
                   (loader_.batches_per_epoch() + c_.trainer.accumulate_grad_batches - 1) /
                       c_.trainer.accumulate_grad_batches);
-    logging::info("run: {} ({} threads, {})", run_, num_threads(), c_.trainer.precision);
+    logging::info("run: {} (on {}, {} threads, {})", run_, model_.device().str(), num_threads(),
+                  c_.trainer.precision);
     log_sla2_config(model_.net(Weights::raw),
                     [](const std::string& s) { logging::debug("{}", s); });
   }
@@ -165,104 +164,60 @@ class Session {
     write_file(run_ + "/config.yaml", resolved_yaml(c_));
     const std::string metrics = run_ + "/metrics.jsonl";
     if (fs::exists(metrics)) JsonlWriter::truncate_after(metrics, progress_.step);
-    metrics_ = std::make_unique<JsonlWriter>(metrics, Json::object({{"tenun", version()},
-                                                                    {"config", c_.config_name},
-                                                                    {"command", o_.command},
-                                                                    {"seed", c_.seed_everything},
-                                                                    {"device", "cpu"},
-                                                                    {"threads", num_threads()}}));
+    metrics_ =
+        std::make_unique<JsonlWriter>(metrics, Json::object({{"tenun", version()},
+                                                             {"config", c_.config_name},
+                                                             {"command", o_.command},
+                                                             {"seed", c_.seed_everything},
+                                                             {"device", model_.device().str()},
+                                                             {"threads", num_threads()}}));
   }
 
   // One optimizer step. Returns whether it closed an epoch.
   bool step(std::vector<std::unique_ptr<Callback>>& callbacks, RunView& view, Json& metrics) {
-    const int64_t accumulate = c_.trainer.accumulate_grad_batches;
-    const bool scaled = autocast_ == DType::f16;
-    optimizer_->zero_grad();
-    double loss_sum = 0, aux_sum = 0;
-    int64_t batches = 0, images = 0;
-    bool epoch_end = false;
-    while (batches < accumulate && !epoch_end) {
-      const Batch b = loader_.next();
-      const auto [loss, aux] =
-          backward(b, 1.0 / static_cast<double>(accumulate) * (scaled ? progress_.loss_scale : 1));
-      loss_sum += loss, aux_sum += aux;
-      images += b.x.dim(0);
-      ++batches;
-      epoch_end = b.last_of_epoch;
-      progress_.epoch = epoch_end ? b.epoch + 1 : b.epoch;
-      progress_.batch = epoch_end ? 0 : b.index + 1;
-    }
-    const double loss = loss_sum / static_cast<double>(batches);
-    check<Error>(scaled || std::isfinite(loss), "train",
-                 "the loss of step {} is {}; lower the learning rate, set gradient_clip_val, or "
-                 "look for the op with trainer.detect_anomaly=true",
-                 progress_.step + 1, loss);
-    double scale = scaled ? 1 / progress_.loss_scale : 1;
-    view.gradient_scale = scale;
-    for (auto& cb : callbacks) cb->with_gradients(view, metrics);
-    const double norm = gradient_norm(optimizer_->parameters(), scale);
-    metrics.set("loss", loss);
-    if (aux_sum != 0) metrics.set("sla2_router_loss", aux_sum / static_cast<double>(batches));
-    metrics.set("grad_norm", norm);
-    const bool usable = std::isfinite(norm);
-    // A smaller loss scale may help, unless it is 1 already.
-    check<Error>(usable || (scaled && progress_.loss_scale > 1), "train",
-                 "the gradient of step {} is not finite; lower the learning rate, or look for the "
-                 "op with trainer.detect_anomaly=true",
-                 progress_.step + 1);
-    if (const auto clip = c_.trainer.gradient_clip_val; clip && *clip > 0 && usable) {
-      if (c_.trainer.gradient_clip_algorithm == "value")
-        clip_values(*clip / scale);
-      else if (norm > *clip)
-        scale *= *clip / (norm + 1e-6);
-    }
+    std::vector<Batch> batches;
+    do {
+      batches.push_back(loader_.next());
+    } while (std::ssize(batches) < c_.trainer.accumulate_grad_batches &&
+             !batches.back().last_of_epoch);
+    const Batch& last = batches.back();
+    progress_.epoch = last.last_of_epoch ? last.epoch + 1 : last.epoch;
+    progress_.batch = last.last_of_epoch ? 0 : last.index + 1;
+    TrainStep::Hooks hooks;
+    hooks.with_gradients = [&](double scale) {
+      view.gradient_scale = scale;
+      for (auto& cb : callbacks) cb->with_gradients(view, metrics);
+    };
+    for (auto& cb : callbacks) hooks.reads |= cb->reads_inside(view, progress_.step);
     const double factor = schedule_.factor(progress_.step);
+    const bool usable = step_.run(batches, progress_, factor, hooks);
     metrics.set("lr", optimizer_->lr() * factor);
-    if (usable) optimizer_->step(factor, scale);
-    if (scaled) adapt_scale(usable, metrics);
+    if (step_.full()) read_numbers(metrics);
+    if (autocast_ == DType::f16) adapt_scale(usable, metrics);
     ++progress_.step;
-    progress_.images += images;
-    images_ += images;
-    if (usable) ema_.update(progress_.step);
-    return epoch_end;
+    for (const Batch& b : batches) progress_.images += b.x.dim(0), images_ += b.x.dim(0);
+    return last.last_of_epoch;
   }
 
-  std::pair<double, double> backward(const Batch& b, double factor) {
-    const auto seed = static_cast<uint64_t>(c_.seed_everything);
-    const uint64_t round = 0;  // sample numbers never repeat, so they alone tell the draws apart
-    const Tensor t = sample_times(b.samples, seed, round, flow_);
-    const Tensor noise = sample_noise(b.x.shape(), b.samples, seed, round, flow_.noise_scale);
-    const Tensor y =
-        drop_classes(b.y, b.samples, seed, round, flow_.null_condition_p, model_.null_class());
-    const Tensor x_t = interpolate(b.x, noise, t);
-    SampleKeys keys;
-    for (const uint64_t s : b.samples) keys.push_back(RandomKey::derive(seed, Purpose::dropout, s));
-    std::optional<AnomalyMode> anomaly;
-    if (c_.trainer.detect_anomaly) anomaly.emplace();
-    Tape tape;
-    Var total;
-    double loss = 0, aux = 0;
-    {
-      const Autocast cast(autocast_);
-      const JiTOutput out = model_.net(Weights::raw)(Var(x_t), t, y, {.training = &keys});
-      const Var fm = flow_matching_loss(out.image, b.x, x_t, t,
-                                        {flow_.prediction, flow_.t_eps, flow_.clamp_target});
-      loss = fm.value().item();
-      total = fm;
-      if (out.aux.defined()) {
-        aux = out.aux.value().item();
-        total = total + out.aux;
-        loss += aux;
-      }
+  // What the steps since the last time found; the first one that went wrong ends the run.
+  void read_numbers(Json& metrics) {
+    const bool scaled = autocast_ == DType::f16;
+    for (const StepNumbers& n : step_.read()) {
+      check<Error>(scaled || std::isfinite(n.loss), "train",
+                   "the loss of step {} is {}; lower the learning rate, set gradient_clip_val, or "
+                   "look for the op with trainer.detect_anomaly=true",
+                   n.step, n.loss);
+      // A smaller loss scale may help, unless it is 1 already.
+      check<Error>(std::isfinite(n.grad_norm) || (scaled && progress_.loss_scale > 1), "train",
+                   "the gradient of step {} is not finite; lower the learning rate, or look for "
+                   "the op with trainer.detect_anomaly=true",
+                   n.step);
+      metrics.set("loss", n.loss);
+      if (n.aux != 0) metrics.set("sla2_router_loss", n.aux);
+      metrics.set("grad_norm", n.grad_norm);
+      interval_loss_ += n.loss, ++interval_steps_;
+      loss_ = n.loss;
     }
-    tape.backward(total, Tensor::full({}, factor, total.dtype()));
-    return {loss, aux};
-  }
-
-  void clip_values(double limit) {
-    for (Parameter* p : optimizer_->parameters())
-      if (p->var.grad().defined())
-        p->var.set_grad(clamp(Var(p->var.grad()), -limit, limit).value());
   }
 
   // Dynamic loss scaling (Micikevicius et al. 2018): halve after an overflow, double after 2000
@@ -278,13 +233,14 @@ class Session {
     }
   }
 
-  void log_step(Json& metrics, EventWriter& events) {
-    interval_loss_ += metrics.at("loss").as_double(), ++interval_steps_;
+  // `read`: the numbers are wanted now, logged or not.
+  void log_step(Json& metrics, EventWriter& events, bool read) {
     const bool due =
         progress_.step % c_.trainer.log_every_n_steps == 0 || progress_.step == 1 || finished();
+    if (due || read) read_numbers(metrics);
     const double elapsed = seconds_since(interval_start_);
     if (o_.progress && c_.trainer.enable_progress_bar && isatty(STDERR_FILENO) != 0)
-      draw_progress(metrics);
+      draw_progress();
     if (!due) return;
     metrics.set("loss", interval_loss_ / static_cast<double>(interval_steps_));
     metrics.set("epoch", progress_.epoch)
@@ -314,13 +270,12 @@ class Session {
     interval_start_ = Clock::now();
   }
 
-  void draw_progress(const Json& metrics) {
+  void draw_progress() {
     if (seconds_since(drawn_) < 0.1) return;
     drawn_ = Clock::now();
     const double done = seconds_since(start_),
                  rate = static_cast<double>(progress_.step) / std::max(done, 1e-9);
-    smooth_ = smooth_ == 0 ? metrics.at("loss").as_double()
-                           : 0.95 * smooth_ + 0.05 * metrics.at("loss").as_double();
+    smooth_ = smooth_ == 0 ? loss_ : 0.95 * smooth_ + 0.05 * loss_;
     std::string bar;
     if (c_.trainer.max_steps > 0) {
       const auto filled = static_cast<size_t>(20 * progress_.step / c_.trainer.max_steps);
@@ -354,7 +309,6 @@ class Session {
   const RunConfig& c_;
   const TrainOptions& o_;
   std::string run_;
-  FlowTrainerOptions flow_;
   std::unique_ptr<Dataset> data_;
   Model model_;
   std::unique_ptr<Optimizer> optimizer_;
@@ -362,11 +316,12 @@ class Session {
   Ema ema_;
   BatchLoader loader_;
   DType autocast_;
+  TrainStep step_;
   Progress progress_;
   std::unique_ptr<JsonlWriter> metrics_;
   std::map<std::string, double> last_metrics_;
   Clock::time_point start_, interval_start_, drawn_;
-  double interval_loss_ = 0, smooth_ = 0;
+  double interval_loss_ = 0, loss_ = 0, smooth_ = 0;
   int64_t interval_steps_ = 0, images_ = 0;
 };
 

@@ -77,7 +77,7 @@ Fill fill(ParameterStore& store, const std::map<std::string, Tensor>& tensors) {
       f.mismatched.push_back(fmt::format("{}: file {}, model {}", p.name, it->second.describe(),
                                          p.var.value().describe()));
     } else {
-      p.var.mutable_value().copy_(it->second);
+      p.var.mutable_value().copy_(it->second.to(p.var.device()));
       ++f.loaded;
     }
   }
@@ -105,6 +105,18 @@ DType autocast_dtype(const std::string& precision) {
                     "'{}' is not available; use 32-true, bf16-mixed or 16-mixed", precision);
 }
 
+Device run_device(const RunConfig& config) {
+  const std::string& name = config.trainer.accelerator;
+  if (name == "auto") return has_device(DeviceType::cuda) ? Device{DeviceType::cuda, 0} : cpu();
+  const Device device = device_from_name(name);
+  try {
+    (void)device_ops(device.type);
+  } catch (const DeviceError& e) {
+    fail<ConfigError>("trainer.accelerator", "{}: {}", name, e.what());
+  }
+  return device;
+}
+
 const FlowTrainerOptions& flow_options(const RunConfig& config) {
   const Object& t = config.model.diffusion_trainer;
   if (t.is<FlowTrainerOptions>()) return t.as<FlowTrainerOptions>();
@@ -113,9 +125,9 @@ const FlowTrainerOptions& flow_options(const RunConfig& config) {
                     t.class_path());
 }
 
-Model::Model(const RunConfig& config)
-    : raw_store_(static_cast<uint64_t>(config.seed_everything)),
-      average_store_(static_cast<uint64_t>(config.seed_everything)) {
+Model::Model(const RunConfig& config, Device device)
+    : raw_store_(static_cast<uint64_t>(config.seed_everything), DType::f32, device),
+      average_store_(static_cast<uint64_t>(config.seed_everything), DType::f32, device) {
   check<ConfigError>(config.model.denoiser.is<JiTOptions>(), "model.denoiser",
                      "'{}' is not available in this build; use JiT or JiTSLA2",
                      config.model.denoiser.class_path());
@@ -190,17 +202,18 @@ SampleResult Model::sample(const Object& sampler, const Request& r) const {
     const int64_t count = std::min(r.batch, n - first);
     std::vector<uint64_t> ids;
     for (int64_t i = 0; i < count; ++i) ids.push_back(static_cast<uint64_t>(first + i));
-    const Tensor noise = sample_noise({count, ch, s, s}, ids, r.seed, ~uint64_t{0}, noise_scale_);
+    const Tensor noise =
+        sample_noise({count, ch, s, s}, ids, r.seed, ~uint64_t{0}, noise_scale_).to(device());
     const Tensor cond = Tensor::from(
         std::vector<int64_t>(r.labels.begin() + first, r.labels.begin() + first + count), {count});
     SampleResult part = tenun::sample(
         sampler, denoiser, noise, cond,
         Tensor::full({count}, static_cast<double>(null_class()), DType::i64), t_eps_, r.options);
-    all.x.slice(0, first, first + count).copy_(part.x);
+    all.x.slice(0, first, first + count).copy_(part.x.to(cpu()));
     all.evaluations += part.evaluations;
     for (size_t k = 0; k < part.trajectory.size(); ++k) {
       if (first == 0) all.trajectory.emplace_back(Shape{n, ch, s, s}, DType::f32);
-      all.trajectory[k].slice(0, first, first + count).copy_(part.trajectory[k]);
+      all.trajectory[k].slice(0, first, first + count).copy_(part.trajectory[k].to(cpu()));
     }
   }
   return all;

@@ -23,13 +23,15 @@ struct WeightsReport {
 
 class Model {
  public:
-  explicit Model(const RunConfig& config);
+  /// Parameters on `device`; pictures that it makes are on the CPU.
+  explicit Model(const RunConfig& config, Device device = cpu());
 
   [[nodiscard]] const JiT& net(Weights w) const { return w == Weights::raw ? *raw_ : *average_; }
   [[nodiscard]] JiT& net(Weights w) { return w == Weights::raw ? *raw_ : *average_; }
   [[nodiscard]] ParameterStore& parameters() { return raw_store_; }
   [[nodiscard]] ParameterStore& average() { return average_store_; }
   [[nodiscard]] const JiTOptions& options() const { return raw_->options(); }
+  [[nodiscard]] Device device() const { return raw_store_.device(); }
   [[nodiscard]] int64_t null_class() const { return raw_->options().num_classes; }
 
   /// Reads weights from a checkpoint folder, a .safetensors, or a PyTorch .ckpt/.pth (PixelGen's or
@@ -56,6 +58,9 @@ class Model {
 
 /// The trainer's options, whatever its class (ConfigError if it has none that train here).
 [[nodiscard]] const FlowTrainerOptions& flow_options(const RunConfig& config);
+/// Where trainer.accelerator says: `auto` is the GPU where there is one. ConfigError if it is not
+/// there.
+[[nodiscard]] Device run_device(const RunConfig& config);
 /// f32 for 32-true, else the 16-bit type of a mixed precision; ConfigError for others.
 [[nodiscard]] DType autocast_dtype(const std::string& precision);
 

@@ -4,7 +4,7 @@
 #include <numbers>
 
 #include "tenun/core/check.h"
-#include "tenun/ops/update.h"
+#include "tenun/ops/elementwise.h"
 
 namespace tenun {
 
@@ -15,17 +15,19 @@ void Optimizer::zero_grad() {
   for (Parameter* p : parameters_) p->var.zero_grad();
 }
 
-void Optimizer::step(double lr_factor, double gradient_scale) {
+void Optimizer::step(double lr_factor, const GradientScale& gradient_scale) {
   ++steps_;
   const size_t count = state_names().size();
+  std::vector<Moved> all;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& p = *parameters_[i];
     if (!p.var.grad().defined()) continue;
     State& s = states_[i];
     while (s.tensors.size() < count) s.tensors.push_back(zeros_like(p.var.value()));
     ++s.step;
-    update(p, p.var.grad().contiguous(), s, lr() * lr_factor, gradient_scale);
+    all.push_back({p, p.var.grad().contiguous(), s});
   }
+  if (!all.empty()) update(all, lr() * lr_factor, gradient_scale);
 }
 
 std::vector<NamedTensor> Optimizer::state() const {
@@ -60,18 +62,22 @@ void Optimizer::load_state(const TensorFile& file, int64_t steps) {
   }
 }
 
-void AdamW::update(Parameter& p, const Tensor& grad, State& state, double lr,
-                   double gradient_scale) {
-  const AdamWStep s{lr, o_.betas[0], o_.betas[1], o_.eps, o_.weight_decay, state.step};
-  kernel::adamw(grad.device(), p.var.mutable_value(), grad, state.tensors[0], state.tensors[1], s,
-                gradient_scale);
+void AdamW::update(std::span<const Moved> all, double lr, const GradientScale& scale) {
+  std::vector<AdamWItem> items;
+  for (const Moved& m : all)
+    items.push_back(
+        {m.p.var.mutable_value(), m.grad, m.state.tensors[0], m.state.tensors[1], m.state.step});
+  kernel::adamw(items[0].p.device(), items, {lr, o_.betas[0], o_.betas[1], o_.eps, o_.weight_decay},
+                scale);
 }
 
-void Sgd::update(Parameter& p, const Tensor& grad, State& state, double lr, double gradient_scale) {
-  const SgdStep s{lr, o_.momentum, o_.dampening, o_.weight_decay, o_.nesterov, state.step == 1};
-  Tensor none;
-  kernel::sgd(grad.device(), p.var.mutable_value(), grad,
-              state.tensors.empty() ? none : state.tensors[0], s, gradient_scale);
+void Sgd::update(std::span<const Moved> all, double lr, const GradientScale& scale) {
+  std::vector<SgdItem> items;
+  for (const Moved& m : all)
+    items.push_back({m.p.var.mutable_value(), m.grad,
+                     m.state.tensors.empty() ? Tensor() : m.state.tensors[0], m.state.step == 1});
+  kernel::sgd(items[0].p.device(), items,
+              {lr, o_.momentum, o_.dampening, o_.weight_decay, o_.nesterov}, scale);
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const Object& config,
@@ -85,11 +91,16 @@ std::unique_ptr<Optimizer> make_optimizer(const Object& config,
                     config.class_path());
 }
 
-double gradient_norm(std::span<Parameter* const> parameters, double gradient_scale) {
-  double sum = 0;
+Tensor gradient_norm(std::span<Parameter* const> parameters, double gradient_scale) {
+  std::vector<Tensor> gradients;
   for (const Parameter* p : parameters)
-    if (p->var.grad().defined()) sum += kernel::square_sum(p->var.device(), p->var.grad());
-  return std::sqrt(sum) * std::abs(gradient_scale);
+    if (p->var.grad().defined()) gradients.push_back(p->var.grad());
+  if (gradients.empty()) return Tensor::scalar(0, DType::f64);
+  return (sqrt(Var(square_sum(gradients))) * std::abs(gradient_scale)).value();
+}
+
+Tensor clip_factor(const Tensor& norm, double limit) {
+  return clamp(limit / (Var(norm) + 1e-6), 0, 1).value();
 }
 
 Schedule::Schedule(const Object& config, int64_t max_steps) {
@@ -134,9 +145,10 @@ void Ema::update(int64_t global_step) {
   last_step_ = global_step;
   ++updates_;
   const double d = decay_at(updates_);
+  std::vector<EmaItem> items;
   for (const Parameter& p : from_)
-    if (Parameter* e = into_.find(p.name))
-      kernel::ema(p.var.device(), e->var.mutable_value(), p.var.value(), d);
+    if (Parameter* e = into_.find(p.name)) items.push_back({e->var.mutable_value(), p.var.value()});
+  if (!items.empty()) kernel::ema(items[0].p.device(), items, d);
 }
 
 }  // namespace tenun

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tenun/nn/parameters.h"
+#include "tenun/ops/update.h"
 #include "tenun/train/config/options_train.h"
 #include "tenun/train/config/registry.h"
 
@@ -25,7 +26,7 @@ class Optimizer {
 
   /// One update with learning rate `lr() * lr_factor`; gradients are multiplied by
   /// `gradient_scale`.
-  void step(double lr_factor = 1, double gradient_scale = 1);
+  void step(double lr_factor = 1, const GradientScale& gradient_scale = {});
   [[nodiscard]] virtual double lr() const = 0;
   [[nodiscard]] int64_t steps() const { return steps_; }
   void zero_grad();
@@ -41,9 +42,14 @@ class Optimizer {
     int64_t step = 0;
     std::vector<Tensor> tensors;
   };
+  /// A parameter that takes part in a step.
+  struct Moved {
+    Parameter& p;
+    Tensor grad;  ///< contiguous
+    State& state;
+  };
   [[nodiscard]] virtual std::vector<std::string> state_names() const = 0;
-  virtual void update(Parameter& p, const Tensor& grad, State& state, double lr,
-                      double gradient_scale) = 0;
+  virtual void update(std::span<const Moved> all, double lr, const GradientScale& scale) = 0;
 
  private:
   std::vector<Parameter*> parameters_;
@@ -61,8 +67,7 @@ class AdamW final : public Optimizer {
   [[nodiscard]] std::vector<std::string> state_names() const override {
     return {"exp_avg", "exp_avg_sq"};
   }
-  void update(Parameter& p, const Tensor& grad, State& state, double lr,
-              double gradient_scale) override;
+  void update(std::span<const Moved> all, double lr, const GradientScale& scale) override;
   AdamWOptions o_;
 };
 
@@ -77,17 +82,19 @@ class Sgd final : public Optimizer {
     return o_.momentum > 0 ? std::vector<std::string>{"momentum_buffer"}
                            : std::vector<std::string>{};
   }
-  void update(Parameter& p, const Tensor& grad, State& state, double lr,
-              double gradient_scale) override;
+  void update(std::span<const Moved> all, double lr, const GradientScale& scale) override;
   SgdOptions o_;
 };
 
 [[nodiscard]] std::unique_ptr<Optimizer> make_optimizer(const Object& config,
                                                         std::vector<Parameter*> parameters);
 
-/// The 2-norm of all gradients (times `gradient_scale`).
-[[nodiscard]] double gradient_norm(std::span<Parameter* const> parameters,
+/// The 2-norm of all gradients (times `gradient_scale`): an f64 scalar beside them.
+[[nodiscard]] Tensor gradient_norm(std::span<Parameter* const> parameters,
                                    double gradient_scale = 1);
+/// What brings gradients of this norm to `limit`, if they are larger, else 1: min(1, limit / (norm
+/// + 1e-6)), as in PyTorch.
+[[nodiscard]] Tensor clip_factor(const Tensor& norm, double limit);
 
 /// Learning-rate factor of a step (counted from 0): constant, linear warm-up, cosine.
 class Schedule {

@@ -4,26 +4,18 @@
 
 #include "tenun/autograd/tape.h"
 #include "tenun/core/check.h"
-#include "tenun/core/parallel.h"
+#include "tenun/ops/combine.h"
 
 namespace tenun {
 namespace {
 
 // sum_k c_k x_k, elementwise in the tensors' own precision.
 Tensor combine(std::initializer_list<std::pair<double, const Tensor*>> terms) {
-  const Tensor& first = *terms.begin()->second;
-  Tensor y = empty_like(first);
-  visit<DType::f32, DType::f64>(first.dtype(), "sample", [&]<class T>() {
-    T* py = y.mutable_data<T>();
-    parallel_for(0, y.numel(), 1 << 14, [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) py[i] = 0;
-      for (const std::pair<double, const Tensor*>& term : terms) {
-        const T k = static_cast<T>(term.first);
-        const T* p = term.second->data<T>();
-        for (int64_t i = b; i < e; ++i) py[i] += k * p[i];
-      }
-    });
-  });
+  std::vector<Tensor> x;
+  std::vector<double> weights;
+  for (const auto& [weight, tensor] : terms) x.push_back(*tensor), weights.push_back(weight);
+  Tensor y = empty_like(x[0]);
+  kernel::combine(y.device(), y, x, weights, {});
   return y;
 }
 
@@ -40,8 +32,8 @@ class Integrator {
     result.x = noise.contiguous();
     const int64_t b = noise.dim(0);
     labels_ = Tensor({2 * b}, DType::i64, noise.device());
-    labels_.slice(0, 0, b).copy_(uncond);
-    labels_.slice(0, b, 2 * b).copy_(cond);
+    labels_.slice(0, 0, b).copy_(uncond.to(noise.device()));
+    labels_.slice(0, b, 2 * b).copy_(cond.to(noise.device()));
     keep();
   }
 

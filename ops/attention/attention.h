@@ -106,9 +106,25 @@ struct AttentionParams {
                            ///< smoothed k (LSQ); undefined: the largest value of a block / 127
 };
 
+/// A number that is worked out when it is asked for: on a device that waits, so the forward pass
+/// does not do it.
+class Measured {
+ public:
+  Measured(double value) : value_(value) {}  // NOLINT(google-explicit-constructor)
+  Measured(double (*measure)(const Tensor&), Tensor of) : measure_(measure), of_(std::move(of)) {}
+  operator double() const {  // NOLINT(google-explicit-constructor)
+    return measure_ == nullptr ? value_ : measure_(of_);
+  }
+
+ private:
+  double value_ = 0;
+  double (*measure_)(const Tensor&) = nullptr;
+  Tensor of_;
+};
+
 struct AttentionStats {
-  double density = 1;   ///< measured share of blocks with exact attention
-  double mix_mean = 1;  ///< mean of sigmoid(alpha); 1 where there is no mix
+  Measured density = 1;   ///< measured share of blocks with exact attention
+  Measured mix_mean = 1;  ///< mean of sigmoid(alpha) now; 1 where there is no mix
   int64_t blocks_q = 1, blocks_k = 1;
 };
 

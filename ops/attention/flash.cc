@@ -48,36 +48,11 @@ void each_set(const uint8_t* p, int64_t n, F&& f) {
   }
 }
 
-}  // namespace
-
-constinit Kernel<void(Tensor& delta, const Tensor& a, const Tensor& b)> kernel::row_dot{
-    "row_dot", row_dot_cpu};
-
-FlashResult flash_forward(const Tensor& q, const Tensor& k, const Tensor& v,
-                          const FlashArgs& args) {
-  FlashResult r{Tensor(q.shape(), q.dtype(), q.device()),
-                Tensor({q.dim(0), q.dim(1), q.dim(2)}, compute_dtype(q.dtype()), q.device())};
-  kernel::flash_forward(q.device(), r.o, r.lse, q, k, v, args);
-  return r;
-}
-
-Tensor row_dot(const Tensor& a, const Tensor& b) {
-  Tensor delta({a.dim(0), a.dim(1), a.dim(2)}, compute_dtype(a.dtype()), a.device());
-  kernel::row_dot(a.device(), delta, a, b);
-  return delta;
-}
-
-BlockLists block_lists(const Tensor& mask, int64_t block_q, int64_t block_k) {
-  const Section section("block lists");
-  const Tensor m = flags(mask.to(cpu())).contiguous();
+void block_lists_cpu(BlockLists& l, const Tensor& m) {
   const uint8_t* const on = m.data<uint8_t>();
   const int64_t heads = m.dim(0) * m.dim(1), rows = m.dim(2), cols = m.dim(3);
-  BlockLists l{block_q,
-               block_k,
-               Tensor::zeros({heads * rows + 1}, DType::i64),
-               {},
-               Tensor::zeros({heads * cols + 1}, DType::i64),
-               {}};
+  l.row_start = Tensor::zeros({heads * rows + 1}, DType::i64);
+  l.col_start = Tensor::zeros({heads * cols + 1}, DType::i64);
   int64_t* const row_start = l.row_start.mutable_data<int64_t>();
   int64_t* const col_start = l.col_start.mutable_data<int64_t>();
   // f(row, column) for what is selected in a head, row by row.
@@ -108,6 +83,33 @@ BlockLists block_lists(const Tensor& mask, int64_t block_q, int64_t block_k) {
       });
     }
   });
+}
+
+}  // namespace
+
+constinit Kernel<void(Tensor& delta, const Tensor& a, const Tensor& b)> kernel::row_dot{
+    "row_dot", row_dot_cpu};
+constinit Kernel<void(BlockLists& lists, const Tensor& flags)> kernel::block_lists{"block lists",
+                                                                                   block_lists_cpu};
+
+FlashResult flash_forward(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const FlashArgs& args) {
+  FlashResult r{Tensor(q.shape(), q.dtype(), q.device()),
+                Tensor({q.dim(0), q.dim(1), q.dim(2)}, compute_dtype(q.dtype()), q.device())};
+  kernel::flash_forward(q.device(), r.o, r.lse, q, k, v, args);
+  return r;
+}
+
+Tensor row_dot(const Tensor& a, const Tensor& b) {
+  Tensor delta({a.dim(0), a.dim(1), a.dim(2)}, compute_dtype(a.dtype()), a.device());
+  kernel::row_dot(a.device(), delta, a, b);
+  return delta;
+}
+
+BlockLists block_lists(const Tensor& mask, int64_t block_q, int64_t block_k) {
+  const Section section("block lists");
+  BlockLists l{block_q, block_k, {}, {}, {}, {}};
+  kernel::block_lists(mask.device(), l, flags(mask).contiguous());
   return l;
 }
 

@@ -16,8 +16,16 @@ namespace tenun::attn {
 /// head bh: row r = bh * T_m + I visits row_index[row_start[r] .. row_start[r + 1]).
 struct BlockLists {
   int64_t block_q = 0, block_k = 0;
-  Tensor row_start, row_index;  ///< i64 [B H T_m + 1], i32
+  Tensor row_start, row_index;  ///< i64 [B H T_m + 1], i32; there may be room behind the last entry
   Tensor col_start, col_index;  ///< i64 [B H T_n + 1], i32: the transpose
+  [[nodiscard]] BlockLists to(Device device) const {
+    return {block_q,
+            block_k,
+            row_start.to(device),
+            row_index.to(device),
+            col_start.to(device),
+            col_index.to(device)};
+  }
 };
 /// From a mask (B, H, T_m, T_n) of any dtype: an element that is not 0 is selected.
 [[nodiscard]] BlockLists block_lists(const Tensor& mask, int64_t block_q, int64_t block_k);
@@ -62,6 +70,8 @@ extern Kernel<void(FlashGrads& grads, const Tensor& dy, const Tensor& q, const T
     flash_backward;
 /// delta[b, h, i] = sum_d a[b, h, i, d] b[b, h, i, d]
 extern Kernel<void(Tensor& delta, const Tensor& a, const Tensor& b)> row_dot;
+/// Fills the tensors of `lists` from contiguous flags u8 (B, H, T_m, T_n), on their device.
+extern Kernel<void(BlockLists& lists, const Tensor& flags)> block_lists;
 }  // namespace kernel
 
 struct FlashResult {

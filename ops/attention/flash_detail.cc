@@ -1,6 +1,9 @@
 #include "tenun/ops/attention/flash_detail.h"
 
 #include "tenun/core/parallel.h"
+#include "tenun/ops/attention/row_functors.h"
+#include "tenun/ops/attention/row_kernel.h"
+#include "tenun/ops/attention/select.h"
 
 namespace tenun::attn {
 namespace {
@@ -81,37 +84,17 @@ LowBitOperands low_bit_operands(const Tensor& q, Tensor& k, Tensor& v, const Fla
   return low;
 }
 
-Tensor token_mean(const Tensor& x_) {
-  const Tensor x = compute_rows(x_);
-  Tensor mean = Tensor::zeros({x.dim(0), x.dim(1), 1, x.dim(3)}, x.dtype());
-  visit<DType::f32, DType::f64>(x.dtype(), "token mean", [&]<class T>() {
-    const Heads<T> heads(x);
-    T* const out = mean.mutable_data<T>();
-    const int64_t n = x.dim(2), d = x.dim(3);
-    parallel_for(0, x.dim(0) * x.dim(1), grain(4 * n * d), [&](int64_t b, int64_t e) {
-      for (int64_t h = b; h < e; ++h) {
-        T* const sum = out + h * d;
-        for (int64_t i = 0; i < n; ++i)
-          for (int64_t c = 0; c < d; ++c) sum[c] += heads[h].row(i)[c];
-        for (int64_t c = 0; c < d; ++c) sum[c] /= static_cast<T>(std::max<int64_t>(n, 1));
-      }
-    });
-  });
-  return mean;
-}
+Tensor token_mean(const Tensor& x) { return block_mean(x, std::max<int64_t>(x.dim(2), 1)); }
 
 Tensor smoothed(const Tensor& x_) {
   const Tensor x = compute_rows(x_), mean = token_mean(x);
-  Tensor y(x.shape(), x.dtype());
+  Tensor y(x.shape(), x.dtype(), x.device());
   visit<DType::f32, DType::f64>(x.dtype(), "smooth", [&]<class T>() {
-    const Heads<T> heads(x);
-    const T* const m = mean.data<T>();
-    T* const out = y.mutable_data<T>();
-    const int64_t n = x.dim(2), d = x.dim(3);
-    parallel_for(0, x.dim(0) * x.dim(1) * n, grain(4 * d), [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i)
-        for (int64_t c = 0; c < d; ++c)
-          out[i * d + c] = heads[i / n].row(i % n)[c] - m[i / n * d + c];
+    const Shape& s = x.strides();
+    run_rows(x.device(), x.dim(0) * x.dim(1) * x.dim(2), 4 * x.dim(3), [&] {
+      return SubtractMean<T>{x.data<T>(), mean.data<T>(), y.mutable_data<T>(),
+                             x.dim(1),    s[0],           s[1],
+                             s[2],        x.dim(2),       x.dim(3)};
     });
   });
   return y;

@@ -20,8 +20,8 @@ constexpr const char* kOp = "llsa_attention";
 /// For every (head, pooled query) the pooled keys that it keeps, ascending.
 using Kept = std::vector<std::vector<int32_t>>;
 
-// The best `topk` of the keys that each query looks at. `above`: what the level above kept;
-// nullptr: all keys are looked at.
+// On the host: pooled tokens are few. The best `topk` of the keys that each query looks at.
+// `above`: what the level above kept; nullptr: all keys are looked at.
 Kept keep_best(const Tensor& q, const Tensor& k, const Kept* above, int64_t block, int64_t topk) {
   const int64_t heads = q.dim(0) * q.dim(1), n = q.dim(2), d = q.dim(3);
   const int64_t parents = attn::blocks(n, block);
@@ -127,7 +127,7 @@ std::vector<Level> pyramid(const Var& q, const Var& k, const Var& v, const Atten
   const auto coarsest = all.size() - 1;
   const int64_t topk = attn::count_of(s, all[1].n);  // the same at all levels
   for (size_t l = coarsest; l >= 1; --l)
-    all[l].kept = keep_best(all[l].q.value(), all[l].k.value(),
+    all[l].kept = keep_best(all[l].q.value().to(cpu()), all[l].k.value().to(cpu()),
                             l == coarsest ? nullptr : &all[l + 1].kept, s.block_k, topk);
   return all;
 }
@@ -136,14 +136,16 @@ std::vector<Level> pyramid(const Var& q, const Var& k, const Var& v, const Atten
 // own.
 void add_parts(std::vector<attn::KeyPart>& parts, const std::vector<Level>& levels, size_t l,
                int64_t heads, int64_t block) {
+  const Device device = levels[l].k.device();
   const Level& at = levels[l];
   const int64_t last = levels[0].n - (at.n - 1) * at.width;
   const int64_t whole = last == at.width ? at.n : at.n - 1;
   const Kept* const kept = l + 1 < levels.size() ? &levels[l + 1].kept : nullptr;
   const int64_t width = kept != nullptr ? levels[l + 1].width : 0;
   const auto lists = [&](int64_t first, int64_t cols, int64_t block_k) {
-    return kept == nullptr ? std::nullopt
-                           : std::optional(lists_of(*kept, heads, first, cols, width, block_k));
+    return kept == nullptr
+               ? std::nullopt
+               : std::optional(lists_of(*kept, heads, first, cols, width, block_k).to(device));
   };
   if (whole > 0)
     parts.push_back({l, 0, whole, lists(0, attn::blocks(whole, block), block),

@@ -5,19 +5,12 @@
 #include "tenun/autograd/function.h"
 #include "tenun/ops/attention/parts.h"
 #include "tenun/ops/attention/tile.h"
+#include "tenun/ops/functors.h"
+#include "tenun/ops/functors_unary.h"
 #include "tenun/ops/map.h"
 
 namespace tenun::attn {
 namespace {
-
-struct Subtract {
-  static constexpr const char* name = "attention delta";
-  static constexpr int arity = 2;
-  template <class T>
-  TENUN_HD T operator()(T a, T b) const {
-    return a - b;
-  }
-};
 
 struct Flash {
   static constexpr const char* name = "attention";
@@ -57,7 +50,7 @@ struct Flash {
     FlashGrads g{room(c.needs[0], qs), room(c.needs[1], ks), room(c.needs[2], vs),
                  c.needs[3] ? room(true, m.get()) : Tensor()};
     Tensor delta = o.defined() && dy[0].defined() ? row_dot(dy[0], o.get()) : zeros_like(lse.get());
-    if (dy[1].defined()) delta = map(Subtract{}, delta, dy[1]);
+    if (dy[1].defined()) delta = map(fn::Sub{}, delta, dy[1]);
     kernel::flash_backward(qs.device(), g, dy[0], qs, ks, vs, lse.get(), delta,
                            arguments(m.defined() ? m.get() : Tensor()));
     return {g.dq.to(qs.dtype()), g.dk.to(qs.dtype()), g.dv.to(qs.dtype()), g.dweight.to(type_m)};
@@ -80,8 +73,8 @@ struct FullLse {
     FlashGrads g;
     if (c.needs[0]) g.dq = Tensor(qs.shape(), compute_dtype(qs.dtype()), qs.device());
     if (c.needs[1]) g.dk = Tensor(ks.shape(), compute_dtype(qs.dtype()), ks.device());
-    kernel::flash_backward(qs.device(), g, Tensor(), qs, ks, ks, lse.get(),
-                           map(Subtract{}, zeros_like(dy), dy), FlashArgs{.scale = scale});
+    kernel::flash_backward(qs.device(), g, Tensor(), qs, ks, ks, lse.get(), map(fn::Neg{}, dy),
+                           FlashArgs{.scale = scale});
     return {g.dq.to(qs.dtype()), g.dk.to(ks.dtype())};
   }
 };

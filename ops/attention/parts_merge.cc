@@ -1,9 +1,10 @@
 // merged_flash: one softmax over parts of several sources of keys (LLSA's levels).
 #include "tenun/autograd/function.h"
-#include "tenun/core/parallel.h"
-#include "tenun/ops/attention/merge.h"
 #include "tenun/ops/attention/parts.h"
-#include "tenun/ops/attention/tile.h"
+#include "tenun/ops/attention/row_functors.h"
+#include "tenun/ops/attention/row_kernel.h"
+#include "tenun/ops/functors.h"
+#include "tenun/ops/map.h"
 
 namespace tenun::attn {
 namespace {
@@ -27,21 +28,20 @@ struct MergedFlash {
 
   std::vector<Tensor> forward(const Ctx& c, std::span<const Tensor> x) {
     const Tensor q = compute_rows(x[0]);
-    Tensor y = Tensor::zeros(q.shape(), q.dtype());
+    Tensor y = zeros_like(q);
     Tensor l = Tensor::full({q.dim(0), q.dim(1), q.dim(2)},
-                            -std::numeric_limits<double>::infinity(), q.dtype());
+                            -std::numeric_limits<double>::infinity(), q.dtype(), q.device());
     for (const KeyPart& p : parts) {
       const FlashResult r = flash_forward(q, range(x[1 + 2 * p.source], p),
                                           range(x[2 + 2 * p.source], p), arguments(p));
+      Tensor next = empty_like(l);
       visit<DType::f32, DType::f64>(q.dtype(), name, [&]<class T>() {
-        T *const out = y.mutable_data<T>(), *const sum = l.mutable_data<T>();
-        const T *const po = r.o.data<T>(), *const pl = r.lse.data<T>();
-        const int64_t d = q.dim(3);
-        parallel_for(0, l.numel(), grain(8 * d), [&](int64_t b, int64_t e) {
-          for (int64_t i = b; i < e; ++i)
-            merge_row(out + i * d, sum[i], po + i * d, pl[i] + static_cast<T>(p.log_weight), d);
+        run_rows(q.device(), l.numel(), 8 * q.dim(3), [&] {
+          return MergeRows<T>{y.mutable_data<T>(),    l.data<T>(),  r.o.data<T>(), r.lse.data<T>(),
+                              next.mutable_data<T>(), p.log_weight, q.dim(3)};
         });
       });
+      l = next;
     }
     const Tensor result = y.to(x[0].dtype());
     if (c.recording) {
@@ -57,7 +57,7 @@ struct MergedFlash {
     const Tensor q = compute_rows(in[0].get());
     const Tensor delta = row_dot(dy[0], o.get());
     const auto zeros = [&](size_t i) {
-      return c.needs[i] ? Tensor::zeros(in[i].get().shape(), q.dtype()) : Tensor();
+      return c.needs[i] ? Tensor::zeros(in[i].get().shape(), q.dtype(), q.device()) : Tensor();
     };
     for (size_t i = 0; i < grads.size(); ++i) grads[i] = zeros(i);
     for (const KeyPart& p : parts) {
@@ -65,9 +65,9 @@ struct MergedFlash {
       const Tensor k = range(in[ik].get(), p), v = range(in[iv].get(), p);
       // exp(s + w - lse) = exp(s - (lse - w))
       Tensor l = lse.get();
-      if (p.log_weight != 0) l = l.clone().add_(Tensor::full(l.shape(), -p.log_weight, l.dtype()));
+      if (p.log_weight != 0) l = map(fn::AddScalar(-p.log_weight), l);
       const auto room = [&](size_t i, const Tensor& like) {
-        return c.needs[i] ? Tensor(like.shape(), q.dtype()) : Tensor();
+        return c.needs[i] ? Tensor(like.shape(), q.dtype(), q.device()) : Tensor();
       };
       FlashGrads g{room(0, q), room(ik, k), room(iv, v), {}};
       kernel::flash_backward(q.device(), g, dy[0], q, k, v, l, delta, arguments(p));

@@ -1,31 +1,19 @@
 // The linear branch and the combiners as recorded ops.
 #include "tenun/autograd/function.h"
-#include "tenun/core/math.h"
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/parts.h"
+#include "tenun/ops/attention/row_functors.h"
+#include "tenun/ops/attention/row_kernel.h"
 #include "tenun/ops/attention/tile.h"
+#include "tenun/ops/functors.h"
+#include "tenun/ops/functors_norm.h"
+#include "tenun/ops/functors_other.h"
+#include "tenun/ops/functors_unary.h"
 #include "tenun/ops/map.h"
 #include "tenun/ops/sum.h"
 
 namespace tenun::attn {
 namespace {
-
-struct Complement {
-  static constexpr const char* name = "complement";
-  static constexpr int arity = 1;
-  template <class T>
-  TENUN_HD T operator()(T m) const {
-    return T(1) - m;
-  }
-};
-struct Negate {
-  static constexpr const char* name = "negate";
-  static constexpr int arity = 1;
-  template <class T>
-  TENUN_HD T operator()(T x) const {
-    return -x;
-  }
-};
 
 struct LinearBranch {
   static constexpr const char* name = "linear_attention";
@@ -40,7 +28,7 @@ struct LinearBranch {
     if (m_.defined() && m_.dtype() == DType::u8)
       a.lists = &lists.emplace(block_lists(m_, args.block_q, args.block_k));
     else if (m_.defined())
-      a.weight = map(Complement{}, m_.to(compute_dtype(type)));
+      a.weight = map(fn::Complement{}, m_.to(compute_dtype(type)));
     return a;
   }
   Tensor forward(const Ctx& c, const Tensor& q_, const Tensor& k_, const Tensor& v_,
@@ -62,7 +50,7 @@ struct LinearBranch {
     LinearGrads g{room(c.needs[0], qs), room(c.needs[1], ks), room(c.needs[2], vs),
                   room(c.needs[3], a.weight)};
     kernel::linear_backward(qs.device(), g, dy, qs, ks, vs, a);
-    if (g.dweight.defined()) g.dweight = map(Negate{}, g.dweight).to(type_m);
+    if (g.dweight.defined()) g.dweight = map(fn::Neg{}, g.dweight).to(type_m);
     return {g.dq.to(qs.dtype()), g.dk.to(qs.dtype()), g.dv.to(qs.dtype()), g.dweight};
   }
 };
@@ -130,20 +118,21 @@ struct Mix {
 
   // Query blocks without a complement have gate 1, and thus no gradient into alpha.
   Tensor gates(const Tensor& x, const Tensor& alpha) const {
-    const int64_t tm = blocks(x.dim(2), block_q), heads = x.dim(1);
-    const auto logit = alpha.values<double>();
-    const auto m = mask.defined() ? mask.values<float>() : std::vector<float>();
-    const int64_t tn = mask.defined() ? mask.dim(3) : 0;
-    Tensor g({x.dim(0), heads, tm}, compute_dtype(x.dtype()));
+    const int64_t tm = blocks(x.dim(2), block_q), tn = mask.defined() ? mask.dim(3) : 0;
+    Tensor g({x.dim(0), x.dim(1), tm}, compute_dtype(x.dtype()), x.device());
+    const Tensor logit = alpha.to(g.dtype()).contiguous();
+    const Tensor m = mask.defined() ? mask.to(g.dtype()).contiguous() : mask;
     visit<DType::f32, DType::f64>(g.dtype(), name, [&]<class T>() {
-      T* const out = g.mutable_data<T>();
-      for (int64_t i = 0; i < g.numel(); ++i) {
-        const int64_t h = i / tm % heads;
-        bool full = tn > 0;
-        for (int64_t j = 0; j < tn && full; ++j) full = m[static_cast<size_t>(i * tn + j)] == 1;
-        const auto l = logit[static_cast<size_t>(alpha.rank() == 1 ? h : h * tm + i % tm)];
-        out[i] = full ? T(1) : static_cast<T>(math::sigmoid(l));
-      }
+      run_rows(g.device(), g.numel(), 50 + tn, [&] {
+        return Gates<T>{logit.data<T>(),
+                        x.dim(1),
+                        tm,
+                        tn,
+                        alpha.rank() == 2,
+                        nullptr,
+                        m.defined() ? m.data<T>() : nullptr,
+                        g.mutable_data<T>()};
+      });
     });
     return g;
   }
@@ -169,46 +158,11 @@ struct Mix {
     kernel::mix_backward(dy.device(), da, db, dgate, dy, x, y, g, block_q);
     Grads<3> out{da.to(dy.dtype()), db.to(dy.dtype()), {}};
     if (c.needs[2]) {
-      const Tensor slope = map(Slope{}, dgate, g);
+      const Tensor slope = map(fn::MixSlope{}, dgate, g);
       Tensor sum = sum_axes(slope, shape_alpha.size() == 1 ? 0b101u : 0b001u, false);
       out[2] = sum.to(type_alpha);
     }
     return out;
-  }
-  struct Slope {
-    static constexpr const char* name = "attention mix slope";
-    static constexpr int arity = 2;
-    template <class T>
-    TENUN_HD T operator()(T d, T g) const {
-      return d * g * (T(1) - g);
-    }
-  };
-};
-
-struct Difference {
-  static constexpr const char* name = "difference";
-  static constexpr int arity = 2;
-  template <class T>
-  TENUN_HD T operator()(T a, T b) const {
-    return a - b;
-  }
-};
-struct Square {
-  static constexpr const char* name = "squared difference";
-  static constexpr int arity = 1;
-  double by;
-  template <class T>
-  TENUN_HD T operator()(T a) const {
-    return T(by) * a * a;
-  }
-};
-struct TimesScalar {
-  static constexpr const char* name = "times scalar";
-  static constexpr int arity = 2;
-  double by;
-  template <class T>
-  TENUN_HD T operator()(T a, T s) const {
-    return T(by) * a * s;
   }
 };
 
@@ -220,16 +174,16 @@ struct MeanSquaredDifference {
   DType type = DType::f32;
   Tensor forward(const Ctx& c, const Tensor& a) {
     type = a.dtype();
-    const Tensor d = map(Difference{}, a.to(compute_dtype(type)), b);
+    const Tensor d = map(fn::Sub{}, a.to(compute_dtype(type)), b);
     b = {};
     if (c.recording) difference = d;
     const double by = 1 / static_cast<double>(std::max<int64_t>(a.numel(), 1));
-    return sum_axes(map(Square{by}, d), (1u << a.rank()) - 1, false);
+    return sum_axes(map(fn::ScaledSquare{by}, d), (1u << a.rank()) - 1, false);
   }
   Grads<1> backward(const Ctx&, const Tensor& dy) {
     const Tensor& d = difference.get();
     const double by = 2 / static_cast<double>(std::max<int64_t>(d.numel(), 1));
-    return {map(TimesScalar{by}, d, dy).to(type)};
+    return {map(fn::TimesBy{by}, d, dy).to(type)};
   }
 };
 

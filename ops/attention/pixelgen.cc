@@ -4,17 +4,14 @@
 // by proj_l; sigmoid(alpha) for each head. Unlike sla2 the soft mask is differentiated into q and
 // k, and its offset lambda counts as a constant.
 #include <algorithm>
-#include <cmath>
-#include <limits>
-#include <vector>
 
 #include "tenun/autograd/function.h"
 #include "tenun/core/check.h"
-#include "tenun/core/parallel.h"
 #include "tenun/ops/attention/methods.h"
 #include "tenun/ops/attention/parts.h"
 #include "tenun/ops/attention/router.h"
-#include "tenun/ops/attention/tile.h"
+#include "tenun/ops/attention/row_functors.h"
+#include "tenun/ops/attention/row_kernel.h"
 #include "tenun/ops/matmul.h"
 
 namespace tenun {
@@ -34,54 +31,24 @@ struct CellMask {
     const Tensor x = x_.contiguous();
     Tensor soft = empty_like(x), out = empty_like(x);
     visit<DType::f32, DType::f64>(x.dtype(), name, [&]<class T>() {
-      const T* const in = x.data<T>();
-      T *const ro = soft.mutable_data<T>(), *const mo = out.mutable_data<T>();
       const int64_t n = x.dim(3);
-      parallel_for(0, x.numel() / std::max<int64_t>(n, 1), attn::grain(100 * n * iters),
-                   [&](int64_t b, int64_t e) {
-                     for (int64_t row = b; row < e; ++row)
-                       one_row(in + row * n, ro + row * n, mo + row * n, n);
-                   });
+      attn::run_rows(x.device(), x.numel() / std::max<int64_t>(n, 1), 100 * n * iters, [&] {
+        return attn::CellMask<T>{
+            x.data<T>(), soft.mutable_data<T>(), out.mutable_data<T>(), n, iters, target, tau};
+      });
     });
     if (c.recording) r = soft, m = out;
     return out;
-  }
-  template <class T>
-  void one_row(const T* x, T* soft, T* out, int64_t n) const {
-    double most = -std::numeric_limits<double>::infinity(), sum = 0;
-    for (int64_t i = 0; i < n; ++i) most = std::max(most, static_cast<double>(x[i]));
-    std::vector<double> p(static_cast<size_t>(n));
-    for (size_t i = 0; i < p.size(); ++i) sum += p[i] = std::exp(static_cast<double>(x[i]) - most);
-    for (size_t i = 0; i < p.size(); ++i) {
-      p[i] /= sum;
-      soft[i] = static_cast<T>(p[i]);
-      p[i] /= tau;
-    }
-    double lo = -20, hi = 20;
-    for (int64_t step = 0; step < iters; ++step) {
-      const double mid = (lo + hi) / 2;
-      double total = 0;
-      for (const double v : p) total += 1 / (1 + std::exp(-(v + mid)));
-      if (total < target) lo = mid;
-      if (total > target) hi = mid;
-    }
-    for (size_t i = 0; i < p.size(); ++i) out[i] = static_cast<T>(1 / (1 + std::exp(-(p[i] + hi))));
   }
   Grads<1> backward(const Ctx&, const Tensor& dy_) {
     const Tensor &soft = r.get(), &mask = m.get(), dy = dy_.contiguous();
     Tensor dx = empty_like(soft);
     visit<DType::f32, DType::f64>(dx.dtype(), name, [&]<class T>() {
-      const T *const ri = soft.data<T>(), *const mi = mask.data<T>(), *const in = dy.data<T>();
-      T* const out = dx.mutable_data<T>();
       const int64_t n = dx.dim(3);
-      for (int64_t row = 0; row < dx.numel(); row += std::max<int64_t>(n, 1)) {
-        double dot = 0;
-        for (int64_t i = row; i < row + n; ++i) {
-          out[i] = in[i] * mi[i] * (1 - mi[i]) / static_cast<T>(tau);
-          dot += static_cast<double>(out[i] * ri[i]);
-        }
-        for (int64_t i = row; i < row + n; ++i) out[i] = ri[i] * (out[i] - static_cast<T>(dot));
-      }
+      attn::run_rows(dx.device(), dx.numel() / std::max<int64_t>(n, 1), 10 * n, [&] {
+        return attn::CellMaskGradient<T>{
+            soft.data<T>(), mask.data<T>(), dy.data<T>(), dx.mutable_data<T>(), n, tau};
+      });
     });
     return {dx};
   }
@@ -124,40 +91,28 @@ struct Renormalise {
     const Tensor x = attn::compute_rows(o_).contiguous();
     Tensor y = empty_like(x), kept = empty_like(lse);
     visit<DType::f32, DType::f64>(x.dtype(), name, [&]<class T>() {
-      const T *const in = x.data<T>(), *const a = lse.data<T>(), *const b = full.data<T>();
-      T *const out = y.mutable_data<T>(), *const s = kept.mutable_data<T>();
-      const int64_t d = x.dim(3);
-      parallel_for(0, kept.numel(), attn::grain(4 * d), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          s[i] = std::exp(a[i] - b[i]);
-          const T f = s[i] / (s[i] + static_cast<T>(eps));
-          for (int64_t j = i * d; j < (i + 1) * d; ++j) out[j] = in[j] * f;
-        }
+      attn::run_rows(x.device(), kept.numel(), 4 * x.dim(3), [&] {
+        return attn::Renormalise<T>{x.data<T>(),
+                                    lse.data<T>(),
+                                    full.data<T>(),
+                                    y.mutable_data<T>(),
+                                    kept.mutable_data<T>(),
+                                    x.dim(3),
+                                    eps};
       });
     });
     if (c.recording) o = o_, share = kept;
     return y.to(o_.dtype());
   }
   Grads<3> backward(const Ctx&, const Tensor& dy_) {
-    const Tensor x = attn::compute_rows(o.get()).contiguous(), &kept = share.get(),
-                 dy = attn::compute_rows(dy_).contiguous();
-    Tensor dx = empty_like(x), dl = empty_like(kept), df = empty_like(kept);
-    visit<DType::f32, DType::f64>(x.dtype(), name, [&]<class T>() {
-      const T *const in = x.data<T>(), *const g = dy.data<T>(), *const s = kept.data<T>();
-      T *const out = dx.mutable_data<T>(), *const up = dl.mutable_data<T>(),
-               *const down = df.mutable_data<T>();
-      const int64_t d = x.dim(3);
-      parallel_for(0, kept.numel(), attn::grain(4 * d), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const T sum = s[i] + static_cast<T>(eps), f = s[i] / sum;
-          double dot = 0;
-          for (int64_t j = i * d; j < (i + 1) * d; ++j) {
-            out[j] = g[j] * f;
-            dot += static_cast<double>(g[j] * in[j]);
-          }
-          up[i] = static_cast<T>(dot) * (static_cast<T>(eps) / sum) * f;
-          down[i] = -up[i];
-        }
+    const Tensor &kept = share.get(), dy = attn::compute_rows(dy_).contiguous(),
+                 dot = attn::row_dot(dy, attn::compute_rows(o.get()));
+    Tensor dx = empty_like(dy), dl = empty_like(kept), df = empty_like(kept);
+    visit<DType::f32, DType::f64>(dx.dtype(), name, [&]<class T>() {
+      attn::run_rows(dx.device(), kept.numel(), 4 * dx.dim(3), [&] {
+        return attn::RenormaliseGradient<T>{
+            dy.data<T>(),         dot.data<T>(),        kept.data<T>(), dx.mutable_data<T>(),
+            dl.mutable_data<T>(), df.mutable_data<T>(), dx.dim(3),      eps};
       });
     });
     return {dx.to(dy_.dtype()), dl, df};
@@ -224,8 +179,8 @@ AttentionOutput pixelgen_sla2(const Var& q_, const Var& k_, const Var& v_,
       q, k, v, {}, {.feature_map = spec.feature_map, .eps = spec.eps, .weight = {}});
   const Var projected = apply(ProjectHeads{}, linear, params.proj_l);
   out.o = attn::mix(sparse, projected, params.alpha, {}, std::max<int64_t>(q.dim(2), 1));
-  out.stats.mix_mean = attn::mean_gate(params.alpha);
-  out.stats.density = attn::density(out.mask);
+  out.stats.mix_mean = {attn::mean_gate, params.alpha.value()};
+  out.stats.density = {attn::density, out.mask};
   out.stats.blocks_q = out.stats.blocks_k = attn::blocks(q.dim(2), cell);
   if (spec.aux && spec.mode == RouterMode::soft) {
     const Tensor dense = [&] {

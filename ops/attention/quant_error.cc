@@ -14,7 +14,7 @@ namespace {
 
 // Scales of groups of `block` rows (all channels), or of each channel over all rows (block 0).
 ScaleRange scales(const Tensor& x_, int64_t block, LowBit type) {
-  const Tensor x = attn::compute_rows(x_);
+  const Tensor x = attn::compute_rows(x_.to(cpu()));
   const int64_t n = x.dim(2), d = x.dim(3);
   const int64_t groups = block > 0 ? attn::blocks(n, block) : d;
   ScaleRange range{std::numeric_limits<double>::infinity(), 0};

@@ -32,16 +32,13 @@ Var router_scores(const char* op, const Tensor& q, const Tensor& k, const Var& r
 
 Tensor flags(const Tensor& mask) {
   if (!mask.defined() || mask.dtype() == DType::u8) return mask;
-  const auto v = mask.values<double>();
-  Tensor y(mask.shape(), DType::u8);
-  uint8_t* const out = y.mutable_data<uint8_t>();
-  for (size_t i = 0; i < v.size(); ++i) out[i] = v[i] != 0 ? 1 : 0;
-  return y;
+  return mask.to(DType::boolean).to(DType::u8);
 }
 
-double mean_gate(const Var& alpha) {
+double mean_gate(const Tensor& alpha) {
   double sum = 0;
-  const auto v = alpha.value().values<double>();
+  if (!alpha.defined()) return 1;
+  const auto v = alpha.values<double>();
   for (const double x : v) sum += 1 / (1 + std::exp(-x));
   return v.empty() ? 1 : sum / static_cast<double>(v.size());
 }

@@ -17,6 +17,6 @@ namespace tenun::attn {
 [[nodiscard]] Tensor flags(const Tensor& mask);
 
 /// Mean of sigmoid(alpha), for statistics.
-[[nodiscard]] double mean_gate(const Var& alpha);
+[[nodiscard]] double mean_gate(const Tensor& alpha);
 
 }  // namespace tenun::attn

@@ -11,8 +11,12 @@
 #include "tenun/core/check.h"
 #include "tenun/core/parallel.h"
 #include "tenun/ops/attention/flash.h"
+#include "tenun/ops/attention/row_functors.h"
+#include "tenun/ops/attention/row_kernel.h"
 #include "tenun/ops/attention/select_rows.h"
 #include "tenun/ops/attention/token_rows.h"
+#include "tenun/ops/functors.h"
+#include "tenun/ops/map.h"
 #include "tenun/ops/matmul.h"
 
 namespace tenun::attn {
@@ -167,32 +171,23 @@ struct BlockMean {
   }
   Grads<1> backward(const Ctx&, const Tensor& dy_) {
     const Tensor dy = dy_.contiguous();
-    Tensor dx(shape, dy.dtype());
+    Tensor dx(shape, dy.dtype(), dy.device());
     visit<DType::f32, DType::f64>(dy.dtype(), name, [&]<class T>() {
-      const T* const in = dy.data<T>();
-      T* const out = dx.mutable_data<T>();
-      const int64_t n = shape[2], d = shape[3], count = blocks(n, block);
-      parallel_for(0, shape[0] * shape[1] * n, grain(4 * d), [&](int64_t b, int64_t e) {
-        for (int64_t i = b; i < e; ++i) {
-          const int64_t at = i % n / block;
-          const auto by =
-              static_cast<T>(divisor_of(divisor, block, std::min(block, n - at * block)));
-          const T* const row = in + (i / n * count + at) * d;
-          for (int64_t c = 0; c < d; ++c) out[i * d + c] = row[c] / by;
-        }
+      run_rows(dy.device(), shape[0] * shape[1] * shape[2], 4 * shape[3], [&] {
+        return BlockMeanGradient<T>{dy.data<T>(),
+                                    dx.mutable_data<T>(),
+                                    shape[2],
+                                    shape[3],
+                                    block,
+                                    blocks(shape[2], block),
+                                    divisor == PoolDivisor::block};
       });
     });
     return {dx.to(type)};
   }
 };
 
-Tensor scaled(Tensor x, double by) {
-  visit<DType::f32, DType::f64>(x.dtype(), "block_scores", [&]<class T>() {
-    T* const p = x.mutable_data<T>();
-    for (int64_t i = 0; i < x.numel(); ++i) p[i] *= static_cast<T>(by);
-  });
-  return x;
-}
+Tensor scaled(const Tensor& x, double by) { return map(fn::MulScalar(by), x); }
 
 struct BlockScores {
   static constexpr const char* name = "block_scores";
@@ -282,7 +277,7 @@ void check_ratio(const char* op, const char* what, double ratio) {
 
 double density(const Tensor& mask) {
   if (mask.dtype() == DType::u8) {  // flags; without a copy
-    const Tensor flags = mask.contiguous();
+    const Tensor flags = mask.to(cpu()).contiguous();
     const auto m = flags.span<uint8_t>();
     const auto on = m.size() - static_cast<size_t>(std::count(m.begin(), m.end(), 0));
     return m.empty() ? 0 : static_cast<double>(on) / static_cast<double>(m.size());

@@ -51,7 +51,7 @@ void mass_blocks_cpu(Tensor& mask, const Tensor& scores, double p, Selector conv
 
 // `count` blocks of each row, by the order of random numbers of the element.
 Tensor random_blocks(const Tensor& like, int64_t count, RandomKey key, Forced forced) {
-  Tensor numbers(like.shape(), DType::f32);
+  Tensor numbers(like.shape(), DType::f32, like.device());
   fill_uniform(numbers, key);
   return topk_blocks(numbers, count, forced);
 }
@@ -69,8 +69,9 @@ Tensor mass_blocks(const Tensor& scores, double p, Selector convention, Forced f
 }
 
 Tensor with_lowest(const Tensor& mask, const Tensor& scores_, int64_t k) {
-  const Tensor scores = scores_.contiguous();
-  Tensor out = mask.clone();
+  // On the host: a mask is small, and nothing else sorts from the low end.
+  const Tensor scores = scores_.to(cpu()).contiguous();
+  Tensor out = mask.to(cpu()).clone();
   visit<DType::f32, DType::f64>(scores.dtype(), "lowest blocks", [&]<class T>() {
     uint8_t* const m = out.mutable_data<uint8_t>();
     const T* const x = scores.data<T>();
@@ -82,7 +83,7 @@ Tensor with_lowest(const Tensor& mask, const Tensor& scores_, int64_t k) {
         if (m[r * cols + *i] == 0) m[r * cols + *i] = 1, --left;
     });
   });
-  return out;
+  return out.to(mask.device());
 }
 
 Forced forced_by(int64_t prefix, const Tensor& q, const Tensor& k, int64_t block_q,

@@ -66,7 +66,7 @@ AttentionOutput sla_attention(const Var& q_, const Var& k_, const Var& v_,
   out.o = exact.o + linear(rest, cast(params.proj_weight, rest.dtype()),
                            cast(params.proj_bias, rest.dtype()));
   if (!spec.quant.any()) out.lse = exact.lse.value();
-  out.stats = {attn::density(out.mask), 1, out.mask.dim(2), out.mask.dim(3)};
+  out.stats = {{attn::density, out.mask}, 1, out.mask.dim(2), out.mask.dim(3)};
   return out;
 }
 

@@ -91,8 +91,6 @@ AttentionOutput sla2_attention(const Var& q_, const Var& k_, const Var& v_,
                             params.router_q.detach(), params.router_k.detach());
     m = attn::topk_blocks(scores.value(), attn::selected_count(spec.topk_ratio, tn), forced);
     attn::BlockLists lists = attn::block_lists(m.value(), spec.block_q, spec.block_k);
-    const int64_t pairs = m.value().numel(), listed = lists.row_index.numel();
-    out.stats.density = pairs > 0 ? static_cast<double>(listed) / static_cast<double>(pairs) : 0;
     if (spec.phi_on_smoothed_k || learned) {
       const attn::FlashVars exact =
           attn::flash(exact_q, exact_k, v, {}, std::move(args), std::move(lists));
@@ -117,10 +115,10 @@ AttentionOutput sla2_attention(const Var& q_, const Var& k_, const Var& v_,
     const Var rest = attn::linear_complement(q, phi_k, v, global ? Var() : m, std::move(linear));
     out.o = attn::mix(exact.o, rest, params.alpha, m.value(), spec.block_q);
     out.lse = exact.lse.value();
-    out.stats.density = attn::density(m.value());
   }
   out.mask = m.value();
-  out.stats.mix_mean = attn::mean_gate(params.alpha);
+  out.stats.density = {attn::density, out.mask};
+  out.stats.mix_mean = {attn::mean_gate, params.alpha.value()};
   out.stats.blocks_q = tm, out.stats.blocks_k = tn;
   if (spec.aux && spec.mode == RouterMode::soft)
     out.aux_loss = sla2_router_loss(q, k, v, spec, params);

@@ -1,12 +1,15 @@
 // SpargeAttention (arXiv 2502.18137), training-free: pooled scores choose the blocks of a row by
 // cdf or top-k; blocks whose tokens are unlike each other have no representative mean and are kept
 // whole: key blocks for all queries, query blocks with all keys. Also `sparse`: any selector alone.
+#include <algorithm>
 #include <vector>
 
 #include "tenun/core/check.h"
 #include "tenun/ops/attention/methods.h"
 #include "tenun/ops/attention/parts.h"
 #include "tenun/ops/attention/router.h"
+#include "tenun/ops/attention/row_functors.h"
+#include "tenun/ops/attention/row_kernel.h"
 #include "tenun/ops/attention/select_rows.h"
 
 namespace tenun {
@@ -16,39 +19,32 @@ constexpr const char* kOp = "sparge_attention";
 
 // 1 for the blocks of x (B, H, N, D) whose mean cosine between tokens, themselves included, is at
 // most theta: with unit tokens, |sum|^2 / n^2. A zero token stays zero.
-std::vector<uint8_t> unlike_blocks(const Tensor& x_, int64_t block, double theta) {
-  const Tensor x = attn::compute_rows(x_);
+std::vector<double> unlike_blocks(const Tensor& x_, int64_t block, double theta) {
+  const Tensor x = attn::compute_rows(x_).contiguous(), square = attn::row_dot(x, x);
   const int64_t n = x.dim(2), d = x.dim(3), count = attn::blocks(n, block);
-  std::vector<uint8_t> unlike(static_cast<size_t>(x.dim(0) * x.dim(1) * count));
+  Tensor sums({x.dim(0), x.dim(1), count, d}, x.dtype(), x.device());
   visit<DType::f32, DType::f64>(x.dtype(), kOp, [&]<class T>() {
-    const attn::Heads<T> heads(x);
-    parallel_for(0, std::ssize(unlike), attn::grain(6 * block * d), [&](int64_t b, int64_t e) {
-      std::vector<double> sum(static_cast<size_t>(d));
-      for (int64_t i = b; i < e; ++i) {
-        const int64_t first = i % count * block, last = std::min(first + block, n);
-        std::fill(sum.begin(), sum.end(), 0.0);
-        for (int64_t j = first; j < last; ++j) {
-          const T* const row = heads[i / count].row(j);
-          double square = 0;
-          for (int64_t c = 0; c < d; ++c) square += static_cast<double>(row[c] * row[c]);
-          const double unit = square > 0 ? 1 / std::sqrt(square) : 0;
-          for (int64_t c = 0; c < d; ++c)
-            sum[static_cast<size_t>(c)] += unit * static_cast<double>(row[c]);
-        }
-        double square = 0;
-        for (const double s : sum) square += s * s;
-        const auto tokens = static_cast<double>(last - first);
-        unlike[static_cast<size_t>(i)] = square / (tokens * tokens) <= theta ? 1 : 0;
-      }
+    attn::run_rows(x.device(), sums.numel() / d, 4 * block * d, [&] {
+      return attn::UnitSums<T>{x.data<T>(), square.data<T>(), sums.mutable_data<T>(), n, d, block,
+                               count};
     });
   });
+  std::vector<double> unlike = attn::row_dot(sums, sums).values<double>();
+  for (int64_t i = 0; i < std::ssize(unlike); ++i) {
+    const auto tokens = static_cast<double>(std::min(block, n - i % count * block));
+    double& v = unlike[static_cast<size_t>(i)];
+    v = v / (tokens * tokens) <= theta ? 1 : 0;
+  }
   return unlike;
 }
 
+// The masks are put together on the host.
 Tensor sparge_mask(const Tensor& q, const Tensor& k, const AttentionSpec& spec) {
   const Tensor keys = spec.smooth_k ? attn::smoothed(k) : k;
-  Tensor scores =
-      attn::router_scores(kOp, q, keys, {}, {}, spec.block_q, spec.block_k).value().clone();
+  Tensor scores = attn::router_scores(kOp, q, keys, {}, {}, spec.block_q, spec.block_k)
+                      .value()
+                      .to(cpu())
+                      .clone();
   const int64_t tm = scores.dim(2), tn = scores.dim(3), heads = scores.dim(0) * scores.dim(1);
   const auto rows = unlike_blocks(q, spec.block_q, spec.theta),
              cols = unlike_blocks(keys, spec.block_k, spec.theta);
@@ -68,7 +64,7 @@ Tensor sparge_mask(const Tensor& q, const Tensor& k, const AttentionSpec& spec) 
                                     attn::forced_by(spec.prefix, q, k, spec.block_q, spec.block_k));
   uint8_t* const m = mask.mutable_data<uint8_t>();
   each([&](int64_t at, bool row, bool column) { m[at] |= row || column ? 1 : 0; });
-  return mask;
+  return mask.to(q.device());
 }
 
 AttentionOutput over_mask(const Var& q, const Var& k, const Var& v, const AttentionSpec& spec,
@@ -82,7 +78,7 @@ AttentionOutput over_mask(const Var& q, const Var& k, const Var& v, const Attent
   AttentionOutput out;
   out.o = exact.o;
   if (!spec.quant.any()) out.lse = exact.lse.value();
-  out.stats = {attn::density(mask), 1, mask.dim(2), mask.dim(3)};
+  out.stats = {{attn::density, mask}, 1, mask.dim(2), mask.dim(3)};
   out.mask = std::move(mask);
   return out;
 }

@@ -1,34 +1,19 @@
 #include "tenun/ops/attention/sparse_linear.h"
 
-#include <cmath>
-
 #include "tenun/autograd/function.h"
-#include "tenun/core/math.h"
-#include "tenun/core/parallel.h"
-#include "tenun/ops/attention/tile.h"
+#include "tenun/ops/attention/row_functors.h"
+#include "tenun/ops/attention/row_kernel.h"
 #include "tenun/ops/sum.h"
 
 namespace tenun::attn {
 namespace {
 
-// f(row of (B, H, Nq), block of (B, H, T_m)) for all rows.
-template <class F>
-void each_query(const Tensor& gate, int64_t nq, int64_t block_q, F&& f) {
-  const int64_t tm = gate.dim(2);
-  parallel_for(0, gate.dim(0) * gate.dim(1) * nq, grain(8), [&](int64_t b, int64_t e) {
-    for (int64_t i = b; i < e; ++i) f(i, i / nq * tm + i % nq / block_q);
-  });
-}
-
-// With P = exp(s - lse) the gradient of the gated branch is that of P' = g P, which is exp(s -
-// lse') with lse' = lse - ln(g): no scaled copy of dy. g = 0 gives +inf, that is P' = 0.
 Tensor gated_lse(const Tensor& lse, const Tensor& gate, int64_t block_q) {
-  Tensor y(lse.shape(), lse.dtype());
+  Tensor y(lse.shape(), lse.dtype(), lse.device());
   visit<DType::f32, DType::f64>(lse.dtype(), "sparse_linear", [&]<class T>() {
-    const T *const in = lse.data<T>(), *const g = gate.data<T>();
-    T* const out = y.mutable_data<T>();
-    each_query(gate, lse.dim(2), block_q, [&](int64_t i, int64_t block) {
-      out[i] = in[i] - (g[block] == 1 ? T(0) : math::log(g[block]));
+    run_rows(lse.device(), lse.numel(), 8, [&] {
+      return GatedLse<T>{lse.data<T>(), gate.data<T>(), y.mutable_data<T>(),
+                         lse.dim(2),    gate.dim(2),    block_q};
     });
   });
   return y;
@@ -46,17 +31,19 @@ struct SparseLinear {
 
   Tensor gates(const Tensor& q_, const Tensor& k_, const Tensor& alpha) const {
     const int64_t tm = blocks(q_.dim(2), lists.block_q), tn = blocks(k_.dim(2), lists.block_k);
-    const int64_t heads = q_.dim(1);
-    const auto logit = alpha.values<double>();
-    const int64_t* const start = lists.row_start.data<int64_t>();
-    Tensor g({q_.dim(0), heads, tm}, compute_dtype(q_.dtype()));
+    Tensor g({q_.dim(0), q_.dim(1), tm}, compute_dtype(q_.dtype()), q_.device());
+    const Tensor logit = alpha.to(g.dtype()).contiguous();
     visit<DType::f32, DType::f64>(g.dtype(), name, [&]<class T>() {
-      T* const out = g.mutable_data<T>();
-      for (int64_t i = 0; i < g.numel(); ++i) {
-        const int64_t h = i / tm % heads;
-        const double l = logit[static_cast<size_t>(alpha.rank() == 1 ? h : h * tm + i % tm)];
-        out[i] = start[i + 1] - start[i] == tn ? T(1) : static_cast<T>(math::sigmoid(l));
-      }
+      run_rows(g.device(), g.numel(), 50, [&] {
+        return Gates<T>{logit.data<T>(),
+                        q_.dim(1),
+                        tm,
+                        tn,
+                        alpha.rank() == 2,
+                        lists.row_start.data<int64_t>(),
+                        nullptr,
+                        g.mutable_data<T>()};
+      });
     });
     return g;
   }
@@ -97,7 +84,7 @@ struct SparseLinear {
     const Tensor dy = dys[0].contiguous();
     const DType type = compute_dtype(qs.dtype());
     const auto room = [&](bool wanted, const Tensor& like) {
-      return wanted ? Tensor(like.shape(), type) : Tensor();
+      return wanted ? Tensor(like.shape(), type, like.device()) : Tensor();
     };
     const bool quant = args.quant.any();
     FlashArgs a = args;
@@ -114,20 +101,13 @@ struct SparseLinear {
   }
   // dL/dg = sum over the block's rows of dy . (O_s - O_l); full blocks have g = 1 and thus none.
   Tensor alpha_gradient(const Tensor& g, const Tensor& delta, const Tensor& dot) const {
-    Tensor slope(g.shape(), g.dtype());
+    Tensor slope(g.shape(), g.dtype(), g.device());
     visit<DType::f32, DType::f64>(g.dtype(), name, [&]<class T>() {
-      const T *const x = delta.data<T>(), *const y = dot.data<T>(), *const gate_of = g.data<T>();
-      T* const out = slope.mutable_data<T>();
-      const int64_t nq = delta.dim(2), tm = g.dim(2);
-      for (int64_t i = 0; i < g.numel(); ++i) {
-        const int64_t first = i / tm * nq + i % tm * lists.block_q;
-        const int64_t last = std::min(first + lists.block_q, (i / tm + 1) * nq);
-        double sum = 0;
-        for (int64_t r = first; r < last; ++r)
-          sum += static_cast<double>(x[r]) - static_cast<double>(y[r]);
-        const auto s = static_cast<double>(gate_of[i]);
-        out[i] = static_cast<T>(sum * s * (1 - s));
-      }
+      run_rows(g.device(), g.numel(), 4 * lists.block_q, [&] {
+        return GateGradient<T>{
+            delta.data<T>(), dot.data<T>(), g.data<T>(),  slope.mutable_data<T>(),
+            delta.dim(2),    g.dim(2),      lists.block_q};
+      });
     });
     return sum_axes(slope, shape_alpha.size() == 1 ? 0b101u : 0b001u, false).to(type_alpha);
   }

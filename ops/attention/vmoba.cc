@@ -4,8 +4,9 @@
 // that the gathered copies stay of the size of q.
 #include "tenun/autograd/function.h"
 #include "tenun/core/parallel.h"
-#include "tenun/ops/attention/merge.h"
 #include "tenun/ops/attention/parts.h"
+#include "tenun/ops/attention/row_functors.h"
+#include "tenun/ops/attention/row_kernel.h"
 #include "tenun/ops/attention/tile.h"
 
 namespace tenun::attn {
@@ -16,23 +17,28 @@ struct Gather {
   int64_t head, begin, end, rows = 0;
   std::vector<int64_t> first;  ///< gathered row of each chunk's first query
   BlockLists lists{};          ///< gathered panels and the group's chunks
+  Tensor source{};      ///< i32 [rows]: the token of a gathered row, -1 in the rest of a panel
+  Tensor first_rows{};  ///< `first`, with source and lists on the device of the tokens
 };
 
 /// Who attends to what: `lists` has tokens as rows and chunks as columns; entry e of a row stands
-/// at place[e] of its column.
+/// at place[e] of its column. The numbers are made on the host.
 struct Choice {
   int64_t n, chunk, chunks;
-  BlockLists lists;
+  Device device;
+  BlockLists lists;   // on the host
+  BlockLists rows{};  // on the device
   Tensor place;
 
   Choice(const Tensor& selection, int64_t chunk_)
       : n(selection.dim(2)),
         chunk(chunk_),
         chunks(selection.dim(3)),
-        lists(block_lists(selection, 1, chunk_)),
-        place(lists.row_index.shape(), DType::i64) {
+        device(selection.device()),
+        lists(block_lists(selection.to(cpu()), 1, chunk_)) {
+    Tensor at_({lists.row_index.numel()}, DType::i64);
     const int64_t heads = selection.dim(0) * selection.dim(1);
-    int64_t* const at = place.mutable_data<int64_t>();
+    int64_t* const at = at_.mutable_data<int64_t>();
     const int64_t* const start = lists.row_start.data<int64_t>();
     const int32_t* const chunk_of = lists.row_index.data<int32_t>();
     parallel_for(0, heads, 1, [&](int64_t b, int64_t e) {
@@ -43,13 +49,15 @@ struct Choice {
           at[i] = next[static_cast<size_t>(chunk_of[i])]++;
       }
     });
+    place = at_.to(device);
+    rows = lists.to(device);
   }
   [[nodiscard]] int64_t column(int64_t head, int64_t c) const {
     return lists.col_start.data<int64_t>()[head * chunks + c];
   }
 
   [[nodiscard]] Gather group(int64_t head, int64_t begin) const {
-    Gather g{head, begin, begin, 0, {}, {}};
+    Gather g{head, begin, begin, 0, {}};
     const int64_t most = std::max<int64_t>(2 * n, 4096);
     for (; g.end < chunks; ++g.end) {
       const int64_t panels = blocks(column(head, g.end + 1) - column(head, g.end), kPanel);
@@ -70,49 +78,45 @@ struct Choice {
     for (int64_t c = 0; c <= cols; ++c) start[c] = g.first[static_cast<size_t>(c)] / kPanel;
     for (int64_t c = 0; c < cols; ++c)
       std::fill(index + start[c], index + start[c + 1], static_cast<int32_t>(c));
+    Tensor source = Tensor::full({g.rows}, -1, DType::i32);
+    int32_t* const from = source.mutable_data<int32_t>();
+    const int32_t* const token = lists.col_index.data<int32_t>();
+    for (int64_t c = begin; c < g.end; ++c)
+      std::copy(token + column(head, c), token + column(head, c + 1),
+                from + g.first[static_cast<size_t>(c - begin)]);
+    g.source = source.to(device);
+    g.first_rows = Tensor::from(g.first, {std::ssize(g.first)}).to(device);
+    g.lists = g.lists.to(device);
     return g;
   }
-  // Rows of x, [n][width] of the group's head, in gathered order; the rest of a panel is zero.
+  // Rows of x [heads][n][width] of the group's head, in gathered order; the rest of a panel is 0.
   template <class T>
-  [[nodiscard]] Tensor gathered(const Gather& g, const T* x, int64_t width) const {
-    Tensor y({1, 1, g.rows, width}, dtype_of<T>);
-    T* const out = y.mutable_data<T>();
-    const int32_t* const token = lists.col_index.data<int32_t>();
-    parallel_for(g.begin, g.end, grain(chunk * width), [&](int64_t b, int64_t e) {
-      for (int64_t c = b; c < e; ++c) {
-        T* to = out + g.first[static_cast<size_t>(c - g.begin)] * width;
-        T* const end = out + g.first[static_cast<size_t>(c - g.begin + 1)] * width;
-        for (int64_t i = column(g.head, c); i < column(g.head, c + 1); ++i, to += width)
-          std::copy_n(x + token[i] * width, width, to);
-        std::fill(to, end, T(0));
-      }
+  [[nodiscard]] Tensor gathered(const Gather& g, const Tensor& x, int64_t width) const {
+    Tensor y({1, 1, g.rows, width}, dtype_of<T>, device);
+    run_rows(device, g.rows, 2 * width, [&] {
+      return GatherRows<T>{x.data<T>() + g.head * n * width, g.source.data<int32_t>(),
+                           y.mutable_data<T>(), width};
     });
     return y;
   }
-  // f(token, gathered row) for the entries of the group, the chunks of a token in order.
-  template <class F>
-  void each_entry(const Gather& g, int64_t cost, F&& f) const {
-    const int64_t* const at = place.data<int64_t>();
-    const int64_t* const start = lists.row_start.data<int64_t>() + g.head * n;
-    const int32_t* const chunk_of = lists.row_index.data<int32_t>();
-    parallel_for(0, n, grain(cost), [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i)
-        for (int64_t j = start[i]; j < start[i + 1]; ++j)
-          if (const int64_t c = chunk_of[j]; c >= g.begin && c < g.end)
-            f(i, g.first[static_cast<size_t>(c - g.begin)] + at[j]);
-    });
+  // The gathered rows of a token, its chunks in order.
+  [[nodiscard]] PartRows parts(const Gather& g) const {
+    return {rows.row_start.data<int64_t>() + g.head * n,
+            rows.row_index.data<int32_t>(),
+            place.data<int64_t>(),
+            g.first_rows.data<int64_t>(),
+            g.begin,
+            g.end};
   }
-  // f(group) for all; heads in parallel where there are many of them.
+  // f(group) for all.
   template <class F>
   void each_group(int64_t heads, F&& f) const {
-    parallel_for(0, heads, heads >= 8 ? 1 : heads, [&](int64_t b, int64_t e) {
-      for (int64_t h = b; h < e; ++h)
-        for (int64_t c = 0; c < chunks;) {
-          const Gather g = group(h, c);
-          f(g);
-          c = g.end;
-        }
-    });
+    for (int64_t h = 0; h < heads; ++h)
+      for (int64_t c = 0; c < chunks;) {
+        const Gather g = group(h, c);
+        f(g);
+        c = g.end;
+      }
   }
 };
 
@@ -139,20 +143,26 @@ struct ChunkAttention {
   std::array<Tensor, 2> forward(const Ctx& c, const Tensor& q_, const Tensor& k_,
                                 const Tensor& v_) {
     const Tensor x = compute_rows(q_).contiguous(), ks = compute_rows(k_), vs = compute_rows(v_);
-    Tensor y = Tensor::zeros(x.shape(), x.dtype());
+    Tensor y = zeros_like(x);
     Tensor l = Tensor::full({x.dim(0), x.dim(1), x.dim(2)},
-                            -std::numeric_limits<double>::infinity(), x.dtype());
-    const int64_t n = choice.n, d = x.dim(3);
+                            -std::numeric_limits<double>::infinity(), x.dtype(), x.device());
+    const int64_t n = choice.n, d = x.dim(3), h = x.dim(1);
     visit<DType::f32, DType::f64>(x.dtype(), name, [&]<class T>() {
-      const T* const in = x.data<T>();
-      T *const out = y.mutable_data<T>(), *const sum = l.mutable_data<T>();
-      choice.each_group(x.dim(0) * x.dim(1), [&](const Gather& g) {
-        const FlashResult r = flash_forward(choice.gathered(g, in + g.head * n * d, d), keys(g, ks),
-                                            keys(g, vs), arguments(g));
-        const T *const po = r.o.data<T>(), *const pl = r.lse.data<T>();
-        choice.each_entry(g, 8 * d, [&](int64_t i, int64_t row) {
-          merge_row(out + (g.head * n + i) * d, sum[g.head * n + i], po + row * d, pl[row], d);
+      Tensor merged({n}, x.dtype(), x.device());
+      choice.each_group(x.dim(0) * h, [&](const Gather& g) {
+        const FlashResult r =
+            flash_forward(choice.gathered<T>(g, x, d), keys(g, ks), keys(g, vs), arguments(g));
+        run_rows(x.device(), n, 8 * d, [&] {
+          return MergeRows<T>{y.mutable_data<T>() + g.head * n * d,
+                              l.data<T>() + g.head * n,
+                              r.o.data<T>(),
+                              r.lse.data<T>(),
+                              merged.mutable_data<T>(),
+                              0,
+                              d,
+                              choice.parts(g)};
         });
+        l.select(0, g.head / h).select(0, g.head % h).copy_(merged);
       });
     });
     const Tensor result = y.to(q_.dtype());
@@ -165,35 +175,34 @@ struct ChunkAttention {
     const Tensor x = compute_rows(q.get()).contiguous(), ks = compute_rows(k.get()),
                  vs = compute_rows(v.get()), dy = compute_rows(dy_[0]).contiguous(), &l = lse.get();
     const Tensor delta = row_dot(dy, o.get());
-    const auto zeros = [&](size_t i) {
-      return c.needs[i] ? Tensor::zeros(x.shape(), x.dtype()) : Tensor();
-    };
+    const auto zeros = [&](size_t i) { return c.needs[i] ? zeros_like(x) : Tensor(); };
     Grads<3> grads{zeros(0), zeros(1), zeros(2)};  // every chunk has one group: dk, dv need no sum
-    const int64_t n = choice.n, d = x.dim(3);
+    const int64_t n = choice.n, d = x.dim(3), h = x.dim(1);
     visit<DType::f32, DType::f64>(x.dtype(), name, [&]<class T>() {
-      const T *const in = x.data<T>(), *const up = dy.data<T>(), *const ld = l.data<T>(),
-                     *const dd = delta.data<T>();
-      const auto memory = [](Tensor& t) { return t.defined() ? t.mutable_data<T>() : nullptr; };
-      T *const dq = memory(grads[0]), *const dk = memory(grads[1]), *const dv = memory(grads[2]);
-      choice.each_group(x.dim(0) * x.dim(1), [&](const Gather& g) {
-        const auto rows = [&](const T* from, int64_t width) {
-          return choice.gathered(g, from + g.head * n * width, width);
+      choice.each_group(x.dim(0) * h, [&](const Gather& g) {
+        const Tensor kg = keys(g, ks), qg = choice.gathered<T>(g, x, d);
+        const auto flat = [&](const Tensor& from) {
+          return choice.gathered<T>(g, from, 1).view({1, 1, g.rows});
         };
-        const Tensor kg = keys(g, ks), qg = rows(in, d);
-        const auto flat = [&](const T* from) { return rows(from, 1).view({1, 1, g.rows}); };
         const auto room = [&](size_t i, const Tensor& like) {
-          return c.needs[i] ? Tensor(like.shape(), x.dtype()) : Tensor();
+          return c.needs[i] ? Tensor(like.shape(), x.dtype(), x.device()) : Tensor();
         };
         FlashGrads part{room(0, qg), room(1, kg), room(2, kg), {}};
-        kernel::flash_backward(x.device(), part, rows(up, d), qg, kg, keys(g, vs), flat(ld),
-                               flat(dd), arguments(g));
-        const int64_t at = (g.head * n + g.begin * choice.chunk) * d;
-        if (dk != nullptr) std::copy_n(part.dk.data<T>(), part.dk.numel(), dk + at);
-        if (dv != nullptr) std::copy_n(part.dv.data<T>(), part.dv.numel(), dv + at);
-        if (dq == nullptr) return;
-        const T* const from = part.dq.data<T>();
-        choice.each_entry(g, 2 * d, [&](int64_t i, int64_t row) {
-          for (int64_t j = 0; j < d; ++j) dq[(g.head * n + i) * d + j] += from[row * d + j];
+        kernel::flash_backward(x.device(), part, choice.gathered<T>(g, dy, d), qg, kg, keys(g, vs),
+                               flat(l), flat(delta), arguments(g));
+        const auto put = [&](Tensor& all, const Tensor& piece) {
+          if (!all.defined()) return;
+          const int64_t from = g.begin * choice.chunk;
+          all.select(0, g.head / h)
+              .select(0, g.head % h)
+              .slice(0, from, from + kg.dim(2))
+              .copy_(piece.view({kg.dim(2), d}));
+        };
+        put(grads[1], part.dk), put(grads[2], part.dv);
+        if (!grads[0].defined()) return;
+        run_rows(x.device(), n, 2 * d, [&] {
+          return AddRows<T>{part.dq.data<T>(), grads[0].mutable_data<T>() + g.head * n * d, d,
+                            choice.parts(g)};
         });
       });
     });

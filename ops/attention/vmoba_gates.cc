@@ -88,7 +88,7 @@ void choose_head(const T* gates, uint8_t* chosen, int64_t n, int64_t chunks,
     std::fill_n(chosen + i * chunks, i < forced.rows ? chunks : forced.cols, uint8_t{1});
 }
 
-// u8 (B, H, N, chunks); the gates of one head at a time.
+// u8 (B, H, N, chunks); the gates of one head at a time. Pairs compete on the host.
 Tensor choose(const Tensor& q_, const Tensor& k, const AttentionSpec& spec) {
   const Tensor q = attn::compute_rows(q_), means = attn::block_mean(k, spec.block_k);
   const int64_t n = q.dim(2), chunks = means.dim(2), h = q.dim(1);
@@ -98,12 +98,12 @@ Tensor choose(const Tensor& q_, const Tensor& k, const AttentionSpec& spec) {
   uint8_t* const out = selection.mutable_data<uint8_t>();
   for (int64_t i = 0; i < q.dim(0) * h; ++i) {
     const auto head = [&](const Tensor& x) { return x.select(0, i / h).select(0, i % h); };
-    const Tensor gates = matmul(head(q), head(means).transpose(0, 1)).contiguous();
+    const Tensor gates = matmul(head(q), head(means).transpose(0, 1)).to(cpu()).contiguous();
     visit<DType::f32, DType::f64>(gates.dtype(), kOp, [&]<class T>() {
       choose_head(gates.data<T>(), out + i * n * chunks, n, chunks, spec, forced);
     });
   }
-  return selection;
+  return selection.to(q.device());
 }
 
 }  // namespace
@@ -124,7 +124,7 @@ AttentionOutput vmoba_attention(const Var& q_, const Var& k_, const Var& v_,
   const attn::FlashVars r =
       attn::chunk_attention(q, k, v, out.mask, spec.block_k, attn::default_scale(q));
   out.o = r.o, out.lse = r.lse.value();
-  out.stats = {attn::density(out.mask), 1, out.mask.dim(2), out.mask.dim(3)};
+  out.stats = {{attn::density, out.mask}, 1, out.mask.dim(2), out.mask.dim(3)};
   return out;
 }
 

@@ -3,11 +3,11 @@
 //   o_i = gate_c,i O_c,block(i) + O_f,i
 #include "tenun/autograd/function.h"
 #include "tenun/core/check.h"
-#include "tenun/core/parallel.h"
 #include "tenun/ops/attention/methods.h"
 #include "tenun/ops/attention/parts.h"
 #include "tenun/ops/attention/router.h"
-#include "tenun/ops/attention/tile.h"
+#include "tenun/ops/attention/row_functors.h"
+#include "tenun/ops/attention/row_kernel.h"
 
 namespace tenun {
 namespace {
@@ -25,8 +25,8 @@ struct AddCoarse {
     return t.defined() ? t.to(attn::compute_dtype(type)).contiguous() : Tensor();
   }
   template <class T>
-  static const T* at(const Tensor& t, int64_t i) {
-    return t.defined() ? t.data<T>() + i : nullptr;
+  static const T* at(const Tensor& t) {
+    return t.defined() ? t.data<T>() : nullptr;
   }
 
   Tensor forward(const Ctx& c, const Tensor& fine_, const Tensor& coarse_, const Tensor& gate_) {
@@ -36,16 +36,10 @@ struct AddCoarse {
     if (gate_.defined()) type_gate = gate_.dtype();
     Tensor y = empty_like(fine);
     visit<DType::f32, DType::f64>(fine.dtype(), name, [&]<class T>() {
-      const int64_t n = fine.dim(2), d = fine.dim(3), count = low.dim(2);
-      T* const out = y.mutable_data<T>();
-      parallel_for(0, fine.numel() / d, attn::grain(4 * d), [&](int64_t b, int64_t e) {
-        for (int64_t i = b; i < e; ++i) {
-          const T *const f = at<T>(fine, i * d),
-                         *const x = at<T>(low, (i / n * count + i % n / block) * d),
-                         *const w = at<T>(g, i * d);
-          for (int64_t j = 0; j < d; ++j)
-            out[i * d + j] = f[j] + (w == nullptr ? x[j] : w[j] * x[j]);
-        }
+      const int64_t d = fine.dim(3);
+      attn::run_rows(fine.device(), fine.numel() / d, 4 * d, [&] {
+        return attn::AddCoarse<T>{at<T>(fine), at<T>(low), at<T>(g), y.mutable_data<T>(),
+                                  fine.dim(2), d,          block,    low.dim(2)};
       });
     });
     if (c.recording) {
@@ -61,45 +55,30 @@ struct AddCoarse {
     if (c.needs[0]) out[0] = dy_;
     const Tensor w = gate.defined() ? rows(gate.get(), dy.dtype()) : Tensor();
     if (c.needs[1]) {
-      Tensor dx({dy.dim(0), dy.dim(1), attn::blocks(dy.dim(2), block), dy.dim(3)}, dy.dtype());
-      visit<DType::f32, DType::f64>(dy.dtype(), name,
-                                    [&]<class T>() { coarse_sums<T>(dx, dy, w); });
+      Tensor dx({dy.dim(0), dy.dim(1), attn::blocks(dy.dim(2), block), dy.dim(3)}, dy.dtype(),
+                dy.device());
+      visit<DType::f32, DType::f64>(dy.dtype(), name, [&]<class T>() {
+        const int64_t d = dy.dim(3);
+        attn::run_rows(dy.device(), dx.numel() / d, 4 * block * d, [&] {
+          return attn::CoarseGradient<T>{at<T>(dy), at<T>(w), dx.mutable_data<T>(), dy.dim(2), d,
+                                         block,     dx.dim(2)};
+        });
+      });
       out[1] = dx.to(type_coarse);
     }
     if (c.needs[2]) {
       const Tensor x = rows(coarse.get(), dy.dtype());
       Tensor dg = empty_like(dy);
       visit<DType::f32, DType::f64>(dy.dtype(), name, [&]<class T>() {
-        const int64_t n = dy.dim(2), d = dy.dim(3), count = x.dim(2);
-        T* const to = dg.mutable_data<T>();
-        parallel_for(0, dy.numel() / d, attn::grain(4 * d), [&](int64_t b, int64_t e) {
-          for (int64_t i = b; i < e; ++i) {
-            const T *const in = at<T>(dy, i * d), *const low =
-                                                      at<T>(x, (i / n * count + i % n / block) * d);
-            for (int64_t j = 0; j < d; ++j) to[i * d + j] = in[j] * low[j];
-          }
+        const int64_t d = dy.dim(3);
+        attn::run_rows(dy.device(), dy.numel() / d, 4 * d, [&] {
+          return attn::CoarseGateGradient<T>{
+              at<T>(dy), at<T>(x), dg.mutable_data<T>(), dy.dim(2), d, block, x.dim(2)};
         });
       });
       out[2] = dg.to(type_gate);
     }
     return out;
-  }
-
-  template <class T>
-  void coarse_sums(Tensor& dx, const Tensor& dy, const Tensor& w) const {
-    const int64_t n = dy.dim(2), d = dy.dim(3), count = dx.dim(2);
-    T* const to = dx.mutable_data<T>();
-    parallel_for(0, dx.numel() / d, attn::grain(4 * block * d), [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) {
-        T* __restrict const sum = to + i * d;
-        std::fill_n(sum, d, T(0));
-        const int64_t first = i % count * block, last = std::min(first + block, n);
-        for (int64_t t = i / count * n + first; t < i / count * n + last; ++t) {
-          const T *const in = at<T>(dy, t * d), *const g = at<T>(w, t * d);
-          for (int64_t j = 0; j < d; ++j) sum[j] += g == nullptr ? in[j] : g[j] * in[j];
-        }
-      }
-    });
   }
 };
 
@@ -133,7 +112,7 @@ AttentionOutput vsa_attention(const Var& q_, const Var& k_, const Var& v_,
       attn::flash(q, k, v, {}, std::move(args), attn::block_lists(out.mask, block, block));
   out.o = apply(AddCoarse{.block = block}, fine.o, coarse, gate);
   if (!spec.quant.any()) out.lse = fine.lse.value();
-  out.stats = {attn::density(out.mask), 1, out.mask.dim(2), out.mask.dim(3)};
+  out.stats = {{attn::density, out.mask}, 1, out.mask.dim(2), out.mask.dim(3)};
   return out;
 }
 

@@ -63,7 +63,9 @@ AttentionOutput window_attention(const Var& q, const Var& k, const Var& v,
                                static_cast<int64_t>(j) < forced.cols ||
                                near(rows[i], cols[j], spec.radius);
   AttentionParams params;
-  params.mask = one.expand({q.dim(0), q.dim(1), std::ssize(rows), std::ssize(cols)}).contiguous();
+  params.mask = one.expand({q.dim(0), q.dim(1), std::ssize(rows), std::ssize(cols)})
+                    .contiguous()
+                    .to(q.device());
   AttentionSpec masked = spec;
   masked.prefix = 0;  // in the mask already
   return sparse_attention(q, k, v, masked, params);

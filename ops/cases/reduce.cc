@@ -259,6 +259,7 @@ void add_reduce_ops(OpTable& table) {
              .reference = cumsum_reference,
              .cases = {{"last", {{3, 7}}, {{"dim", 1}}},
                        {"first", {{5, 150}}, {{"dim", 0}}},
+                       {"long_row", {{2, 700}}, {{"dim", 1}}},
                        {"middle", {{2, 6, 3}}, {{"dim", -2}}},
                        {"one", {{3, 1}}, {{"dim", 1}}},
                        {"empty", {{0, 3}}, {{"dim", 0}}},

@@ -46,7 +46,7 @@ void describe(Fields& f, TrainerOptions& o) {
   f.add("default_root_dir", o.default_root_dir,
         "parent of the run folder; null: ./workdirs with tags.exp, else runs", is_path());
   f.add("accelerator", o.accelerator, "where to compute",
-        choices({"auto", "cpu", "cuda"}) | rewrites({{"gpu", "cuda"}}));
+        choices({"auto", "cpu", "cuda", "emulated"}) | rewrites({{"gpu", "cuda"}}));
   f.add("precision", o.precision, "arithmetic of the forward and backward pass",
         choices({"32-true", "bf16-mixed", "16-mixed"}) |
             rewrites({{"32", "32-true"}, {"bf16", "bf16-mixed"}, {"16", "16-mixed"}}));
@@ -63,6 +63,9 @@ void describe(Fields& f, TrainerOptions& o) {
   f.add("deterministic", o.deterministic, "same seed, same bits",
         nullable() | rewrites({{"warn", "true"}}));
   f.add("detect_anomaly", o.detect_anomaly, "name the operation that first yields a NaN");
+  f.add("cuda_graph", o.cuda_graph,
+        "start a step on the GPU as one task graph (Tenun's key); losses are read when they are "
+        "logged");
   f.add("enable_progress_bar", o.enable_progress_bar, "show progress on a terminal", nullable());
   f.add("logger", o.logger, "loggers; metrics.jsonl is always written",
         object_of(ClassKind::logger) | list_like() | rewrites({{"true", ""}, {"false", ""}}));

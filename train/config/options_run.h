@@ -60,6 +60,7 @@ struct TrainerOptions {
   std::int64_t log_every_n_steps = 50;
   bool deterministic = true;
   bool detect_anomaly = false;
+  bool cuda_graph = false;  ///< Tenun's own
   bool enable_progress_bar = true;
 };
 

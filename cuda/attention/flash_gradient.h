@@ -1,0 +1,336 @@
+// Block-sparse flash attention backward on the tensor cores, deterministic, in two passes: dq over
+// the lists of rows, then dk and dv over the lists of columns. P = exp2(s - l2) is formed again
+// from l2 = log2(e) lse (+inf where there is no key, so that P = 0), dS = P (dP - delta).
+//  dq: 4 warps of 16 MT queries; K in two buffers, V in one, keys in slices of 32 so that S and dP
+//  fit
+//      beside dq in registers. dP starts at -delta: dP - delta is what the product gives.
+//  dk, dv: 4 warps of 16 keys; queries come in pieces of 64 through two buffers. S and dP are
+//  computed
+//      transposed, so that their sums are the A operands of dv += P^T dy and dk += dS^T q. Long
+//      columns start first, and in several parts (columns.h).
+#pragma once
+#include "tenun/cuda/attention/columns.h"
+#include "tenun/cuda/attention/launch.h"
+#include "tenun/cuda/attention/tensor_tile.h"
+
+namespace tenun::TENUN_BACKEND::attention {
+
+inline constexpr int kGradientThreads = 128;
+
+template <int D, int MT>
+constexpr size_t dq_shared() {
+  return (2 * 64 * MT + 3 * kKeys) * 2 * D + 2 * kKeys * sizeof(int);
+}
+
+template <class T, int D, int MT, int kBlocks>
+__global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const FlashBackward a) {
+  constexpr int kRow = 2 * D, kRows = 64 * MT, kSlice = 32, kBlock = kGradientThreads;
+  TENUN_DYNAMIC_SHARED(unsigned char, memory);
+  unsigned char *const q_tile = memory, *const g_tile = q_tile + kRows * kRow,
+                       *const k_tiles = g_tile + kRows * kRow,
+                       *const v_tile = k_tiles + 2 * kKeys * kRow;
+  int* const ids = reinterpret_cast<int*>(v_tile + kKeys * kRow);
+  const FlashProblem& p = a.in;
+  const int tid = static_cast<int>(threadIdx.x), lane = tid & 31, own = (tid >> 5) * 16 * MT;
+  const int64_t bh = blockIdx.y;
+  const bool with_dy = a.dy.p != nullptr;
+  const auto rows = TensorRows<kRows>::of(p.rows, bh, p.nq, p.block_q);
+  const Visit keys = Visit::of(p.rows, rows.list, p.block_k, p.nk);
+  const Bytes k = Bytes::of<T>(p.k, bh, p.d), v = Bytes::of<T>(p.v, bh, p.d);
+  const int tiles = (keys.count + kKeys - 1) / kKeys;
+  int at_rows = offset_rows<kRow>(lane), at_columns = offset_columns<kRow>(lane);
+  // l2 and delta are read again for every slice, from the first-level cache: registers are scarce.
+  int row = static_cast<int>(bh * p.nq) + rows.first + own + (lane >> 2);
+  float dq[MT][D / 8][4] = {};
+  const auto name_tokens = [&](int tile) {
+    if (tid < kKeys) ids[(tile & 1) * kKeys + tid] = keys.token(tile * kKeys + tid);
+  };
+  const auto copy_k = [&](int tile) {
+    load_tokens<kKeys, kRow, kBlock>(k_tiles + (tile & 1) * kKeys * kRow, k,
+                                     ids + (tile & 1) * kKeys, tid);
+  };
+  const auto copy_v = [&](int tile) {
+    if (with_dy) load_tokens<kKeys, kRow, kBlock>(v_tile, v, ids + (tile & 1) * kKeys, tid);
+  };
+  if (tiles > 0) {
+    name_tokens(0), name_tokens(1);
+    __syncthreads();
+    load_rows<kRows, kRow, kBlock>(q_tile, Bytes::of<T>(p.q, bh, p.d), rows.first, rows.end, tid);
+    if (with_dy)
+      load_rows<kRows, kRow, kBlock>(g_tile, Bytes::of<T>(a.dy, bh, p.d), rows.first, rows.end,
+                                     tid);
+    copy_k(0), copy_v(0);
+    cp_commit();
+  }
+  const float by = static_cast<float>(p.scale) * kLog2E;
+  for (int j = 0; j < tiles; ++j) {
+    const unsigned char* const k_tile = k_tiles + (j & 1) * kKeys * kRow;
+    cp_wait<0>();
+    __syncthreads();  // tile j is there; K of tile j - 1 is not read again
+    if (j + 1 < tiles) {
+      copy_k(j + 1);
+      cp_commit();
+    }
+    if (j + 2 < tiles) name_tokens(j + 2);
+    TENUN_NO_UNROLL
+    for (int n0 = 0; n0 < kKeys; n0 += kSlice) {
+      opaque(at_rows), opaque(at_columns), opaque(row);
+      float s[MT][kSlice / 8][4], dp[MT][kSlice / 8][4];
+      TENUN_UNROLL
+      for (int i = 0; i < MT; ++i) {
+        set_all(s[i], 0.0f);
+        const float d0 = -a.padded_delta[row + 16 * i], d1 = -a.padded_delta[row + 16 * i + 8];
+        TENUN_UNROLL
+        for (int n = 0; n < kSlice / 8; ++n)
+          dp[i][n][0] = dp[i][n][1] = d0, dp[i][n][2] = dp[i][n][3] = d1;
+      }
+      TENUN_UNROLL
+      for (int step = 0; step < D / 16; ++step) {
+        unsigned x[MT][4];
+        TENUN_UNROLL
+        for (int i = 0; i < MT; ++i) load_a<kRow>(x[i], q_tile + own * kRow, at_rows, 16 * i, step);
+        TENUN_UNROLL
+        for (int n = 0; n < kSlice / 16; ++n) {
+          unsigned b[4];
+          load_bt<kRow>(b, k_tile, at_columns, n0 + n * 16, step);
+          TENUN_UNROLL
+          for (int i = 0; i < MT; ++i) {
+            mma<T>(s[i][2 * n], x[i], b[0], b[1]);
+            mma<T>(s[i][2 * n + 1], x[i], b[2], b[3]);
+          }
+        }
+      }
+      if (with_dy) {
+        TENUN_UNROLL
+        for (int step = 0; step < D / 16; ++step) {
+          unsigned x[MT][4];
+          TENUN_UNROLL
+          for (int i = 0; i < MT; ++i)
+            load_a<kRow>(x[i], g_tile + own * kRow, at_rows, 16 * i, step);
+          TENUN_UNROLL
+          for (int n = 0; n < kSlice / 16; ++n) {
+            unsigned b[4];
+            load_bt<kRow>(b, v_tile, at_columns, n0 + n * 16, step);
+            TENUN_UNROLL
+            for (int i = 0; i < MT; ++i) {
+              mma<T>(dp[i][2 * n], x[i], b[0], b[1]);
+              mma<T>(dp[i][2 * n + 1], x[i], b[2], b[3]);
+            }
+          }
+        }
+      }
+      if (n0 + kSlice == kKeys && j + 1 < tiles) {
+        __syncthreads();  // V of tile j is not read again
+        copy_v(j + 1);
+        cp_commit();
+      }
+      // A key that is not there has s = 0, and exp2(0 - l2) may overflow: 0 * inf would be NaN.
+      if ((j + 1) * kKeys > keys.valid) {
+        TENUN_UNROLL
+        for (int i = 0; i < MT; ++i) mask_tail(s[i], j * kKeys + n0, keys.valid, lane);
+      }
+      TENUN_UNROLL
+      for (int i = 0; i < MT; ++i) {
+        const float l0 = a.l2[row + 16 * i], l1 = a.l2[row + 16 * i + 8];
+        TENUN_UNROLL
+        for (int n = 0; n < kSlice / 8; ++n) {
+          TENUN_UNROLL
+          for (int e = 0; e < 4; ++e)
+            s[i][n][e] = ex2(fmaf(s[i][n][e], by, -(e < 2 ? l0 : l1))) * dp[i][n][e];
+        }
+      }
+      TENUN_UNROLL
+      for (int step = 0; step < kSlice / 16; ++step) {
+        unsigned x[MT][4];
+        TENUN_UNROLL
+        for (int i = 0; i < MT; ++i) sums_to_a<T>(x[i], s[i][2 * step], s[i][2 * step + 1]);
+        TENUN_UNROLL
+        for (int n = 0; n < D / 16; ++n) {
+          unsigned b[4];
+          load_b<kRow>(b, k_tile, at_rows, n0 + step * 16, n);
+          TENUN_UNROLL
+          for (int i = 0; i < MT; ++i) {
+            mma<T>(dq[i][2 * n], x[i], b[0], b[1]);
+            mma<T>(dq[i][2 * n + 1], x[i], b[2], b[3]);
+          }
+        }
+      }
+    }
+  }
+  const auto scale = static_cast<float>(p.scale);
+  TENUN_UNROLL
+  for (int i = 0; i < MT; ++i)
+    store_sums<D>(static_cast<float*>(a.dq) + bh * p.nq * p.d, dq[i], rows.first + own + 16 * i,
+                  rows.end, p.d, scale, scale, lane);
+}
+
+/// Two buffers of queries, dy, l2 and delta.
+template <int D>
+constexpr int kStage = 2 * kKeys * 2 * D + 2 * kKeys * 4;
+template <int D>
+constexpr size_t dkdv_shared() {
+  return 2 * kKeys * 2 * D + 2 * kStage<D> + 2 * kKeys * sizeof(int);
+}
+
+template <class T, int D, int kSlice, int kBlocks>
+__global__ void __launch_bounds__(kGradientThreads, kBlocks)
+    dkdv_kernel(const FlashBackward a, const ColumnParts columns) {
+  constexpr int kRow = 2 * D, kBlock = kGradientThreads;
+  TENUN_DYNAMIC_SHARED(unsigned char, memory);
+  unsigned char *const k_tile = memory, *const v_tile = k_tile + kKeys * kRow,
+                       *const stages = v_tile + kKeys * kRow;
+  int* const ids = reinterpret_cast<int*>(stages + 2 * kStage<D>);
+  const FlashProblem& p = a.in;
+  const int tid = static_cast<int>(threadIdx.x), lane = tid & 31, own = (tid >> 5) * 16;
+  const ColumnPart part = columns.part(static_cast<int>(blockIdx.x));
+  if (part.parts == 0) return;
+  const int bh = part.tile / columns.tiles;
+  const auto rows =
+      TensorRows<kKeys>::at(p.columns, bh, part.tile - bh * columns.tiles, p.nk, p.block_k);
+  const bool with_dy = a.dy.p != nullptr;
+  const Visit queries = Visit::of(p.columns, rows.list, p.block_q, p.nq);
+  const Bytes q = Bytes::of<T>(p.q, bh, p.d), g = Bytes::of<T>(a.dy, bh, p.d);
+  const float *const l2 = a.l2 + bh * p.nq, *const delta = a.padded_delta + bh * p.nq;
+  const int pieces = rows.first < rows.end ? (queries.count + kKeys - 1) / kKeys : 0;
+  const int64_t share = int64_t{pieces} * part.part;
+  const int begin = static_cast<int>(share / part.parts),
+            end = static_cast<int>((share + pieces) / part.parts);
+  const auto stage = [&](int piece) { return stages + (piece & 1) * kStage<D>; };
+  const auto name_tokens = [&](int piece) {
+    if (tid < kKeys) ids[(piece & 1) * kKeys + tid] = queries.token(piece * kKeys + tid);
+  };
+  const auto start_copies = [&](int piece) {
+    const int* const from = ids + (piece & 1) * kKeys;
+    load_tokens<kKeys, kRow, kBlock>(stage(piece), q, from, tid);
+    if (with_dy) load_tokens<kKeys, kRow, kBlock>(stage(piece) + kKeys * kRow, g, from, tid);
+    cp_commit();
+  };
+  // l2 and delta of a piece: thread t reads them for query t; a query that is not there has P = 0.
+  struct RowNumbers {
+    float l2, delta;
+  };
+  const auto read_numbers = [&](int piece) {
+    const int id = tid < kKeys ? ids[(piece & 1) * kKeys + tid] : -1;
+    return id < 0 ? RowNumbers{INFINITY, 0} : RowNumbers{l2[id], delta[id]};
+  };
+  const auto keep_numbers = [&](int piece, const RowNumbers& r) {
+    float* const to = reinterpret_cast<float*>(stage(piece) + 2 * kKeys * kRow);
+    if (tid < kKeys) to[tid] = r.l2, to[kKeys + tid] = r.delta;
+  };
+  float dk[D / 8][4] = {}, dv[D / 8][4] = {};
+  if (begin < end) {
+    name_tokens(begin), name_tokens(begin + 1);
+    __syncthreads();
+    load_rows<kKeys, kRow, kBlock>(k_tile, Bytes::of<T>(p.k, bh, p.d), rows.first, rows.end, tid);
+    load_rows<kKeys, kRow, kBlock>(v_tile, Bytes::of<T>(p.v, bh, p.d), rows.first, rows.end, tid);
+    start_copies(begin);
+    keep_numbers(begin, read_numbers(begin));
+  }
+  int at_rows = offset_rows<kRow>(lane), at_columns = offset_columns<kRow>(lane);
+  const float by = static_cast<float>(p.scale) * kLog2E;
+  for (int j = begin; j < end; ++j) {
+    const unsigned char *const q_tile = stage(j), *const g_tile = q_tile + kKeys * kRow;
+    const auto* const l2_of = reinterpret_cast<const float*>(g_tile + kKeys * kRow);
+    cp_wait<0>();
+    __syncthreads();  // piece j is there, piece j - 1 is not read again
+    RowNumbers next{};
+    if (j + 1 < end) {
+      start_copies(j + 1);
+      next = read_numbers(j + 1);
+    }
+    if (j + 2 < end) name_tokens(j + 2);
+    TENUN_NO_UNROLL
+    for (int n0 = 0; n0 < kKeys; n0 += kSlice) {
+      opaque(at_rows), opaque(at_columns);
+      float s[kSlice / 8][4], dp[kSlice / 8][4];
+      set_all(s, 0.0f), set_all(dp, 0.0f);
+      TENUN_UNROLL
+      for (int step = 0; step < D / 16; ++step) {
+        unsigned x[4], y[4];
+        load_a<kRow>(x, k_tile + own * kRow, at_rows, 0, step);
+        if (with_dy) load_a<kRow>(y, v_tile + own * kRow, at_rows, 0, step);
+        TENUN_UNROLL
+        for (int n = 0; n < kSlice / 16; ++n) {
+          unsigned b[4];
+          load_bt<kRow>(b, q_tile, at_columns, n0 + n * 16, step);
+          mma<T>(s[2 * n], x, b[0], b[1]), mma<T>(s[2 * n + 1], x, b[2], b[3]);
+          if (with_dy) {
+            load_bt<kRow>(b, g_tile, at_columns, n0 + n * 16, step);
+            mma<T>(dp[2 * n], y, b[0], b[1]), mma<T>(dp[2 * n + 1], y, b[2], b[3]);
+          }
+        }
+      }
+      TENUN_UNROLL
+      for (int n = 0; n < kSlice / 8; ++n) {
+        const int at = n0 + n * 8 + (lane & 3) * 2;
+        const float2 l = *reinterpret_cast<const float2*>(l2_of + at),
+                     d = *reinterpret_cast<const float2*>(l2_of + kKeys + at);
+        TENUN_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          s[n][e] = ex2(fmaf(s[n][e], by, -((e & 1) != 0 ? l.y : l.x)));
+          dp[n][e] = s[n][e] * (dp[n][e] - ((e & 1) != 0 ? d.y : d.x));
+        }
+      }
+      TENUN_UNROLL
+      for (int step = 0; step < kSlice / 16; ++step) {
+        unsigned x[4], y[4];
+        sums_to_a<T>(x, s[2 * step], s[2 * step + 1]);
+        sums_to_a<T>(y, dp[2 * step], dp[2 * step + 1]);
+        TENUN_UNROLL
+        for (int n = 0; n < D / 16; ++n) {
+          unsigned b[4];
+          if (with_dy) {
+            load_b<kRow>(b, g_tile, at_rows, n0 + step * 16, n);
+            mma<T>(dv[2 * n], x, b[0], b[1]), mma<T>(dv[2 * n + 1], x, b[2], b[3]);
+          }
+          load_b<kRow>(b, q_tile, at_rows, n0 + step * 16, n);
+          mma<T>(dk[2 * n], y, b[0], b[1]), mma<T>(dk[2 * n + 1], y, b[2], b[3]);
+        }
+      }
+    }
+    if (j + 1 < end) keep_numbers(j + 1, next);
+  }
+  const auto scale = static_cast<float>(p.scale);
+  const auto keep = [&](float* result, float* more, const float(&sums)[D / 8][4], float times) {
+    if (part.slot < 0)
+      store_sums<D>(result + bh * p.nk * p.d, sums, rows.first + own, rows.end, p.d, times, times,
+                    lane);
+    else
+      store_sums<D>(more + int64_t{part.slot} * kKeys * p.d, sums, own, rows.end - rows.first, p.d,
+                    times, times, lane);
+  };
+  if (a.dk != nullptr) keep(static_cast<float*>(a.dk), columns.more_dk, dk, scale);
+  if (a.dv != nullptr) keep(static_cast<float*>(a.dv), columns.more_dv, dv, 1.0f);
+}
+
+template <class T, int D, int MT, int kBlocks>
+void launch_dq(const FlashBackward& a) {
+  const FlashProblem& p = a.in;
+  launch(dq_kernel<T, D, MT, kBlocks>,
+         dim3(static_cast<unsigned>(tensor_tiles<64 * MT>(p.rows, p.nq, p.block_q)),
+              static_cast<unsigned>(p.heads)),
+         dim3(kGradientThreads), dq_shared<D, MT>(), a);
+}
+template <class T, int D, int kSlice, int kBlocks>
+void launch_dkdv(const FlashBackward& a) {
+  const ColumnWork work(a);
+  launch(dkdv_kernel<T, D, kSlice, kBlocks>, dim3(static_cast<unsigned>(work.room())),
+         dim3(kGradientThreads), dkdv_shared<D>(), a, work.parts());
+  work.add_up(a);
+}
+
+template <class T>
+void run_flash_gradient(const FlashBackward& a) {
+  const FlashProblem& p = a.in;
+  const bool wide = (p.rows.start == nullptr ? p.nq : p.block_q) > 64;
+  if (a.dq != nullptr) {
+    if (p.d <= 64)
+      wide ? launch_dq<T, 64, 2, 3>(a) : launch_dq<T, 64, 1, 3>(a);
+    else
+      wide ? launch_dq<T, 128, 2, 2>(a) : launch_dq<T, 128, 1, 2>(a);
+  }
+  if (a.dk != nullptr || a.dv != nullptr)
+    p.d <= 64 ? launch_dkdv<T, 64, 32, 3>(a) : launch_dkdv<T, 128, 32, 2>(a);
+}
+
+}  // namespace tenun::TENUN_BACKEND::attention

@@ -1,0 +1,220 @@
+// Block-sparse flash attention forward on the tensor cores. A block of threads is 4 warps of 16 MT
+// queries each (with MT = 2 every fragment of K and V feeds two products, so that shared memory is
+// not the limit); keys come in tiles of 64 through two buffers, one barrier a tile:
+//   wait for tile j, barrier, start the copies of tile j + 1, S = Q K^T, softmax, O += P V.
+// Base-2 online softmax in f32; the sums are rescaled only when a maximum of the warp's rows grew.
+// P passes from S to P V in registers. Products of low bits: flash_low.h.
+// `opaque` keeps addresses from being held in registers across the loop: without it the kernels for
+// D = 128 spill.
+#pragma once
+#include "tenun/cuda/attention/launch.h"
+#include "tenun/cuda/attention/tensor_tile.h"
+
+namespace tenun::TENUN_BACKEND::attention {
+
+template <int D, int MT>
+struct ForwardShape {
+  static constexpr int kRows = 64 * MT, kThreads = 128, kRow = 2 * D;
+  static constexpr size_t kShared = (kRows + 4 * kKeys) * kRow + 2 * kKeys * sizeof(int);
+};
+
+/// s += the products of 16 MT queries and 64 keys, rows of kBytes.
+template <class T, int kBytes, int MT, class Sum>
+__device__ __forceinline__ void add_scores(Sum (&s)[MT][kKeys / 8][4], const unsigned char* q,
+                                           const unsigned char* k, int at_q, int at_k) {
+  TENUN_UNROLL
+  for (int step = 0; step < kBytes / 32; ++step) {
+    unsigned a[MT][4];
+    TENUN_UNROLL
+    for (int i = 0; i < MT; ++i) load_a<kBytes>(a[i], q, at_q, 16 * i, step);
+    TENUN_UNROLL
+    for (int n = 0; n < kKeys / 16; ++n) {
+      unsigned b[4];
+      load_bt<kBytes>(b, k, at_k, n * 16, step);
+      TENUN_UNROLL
+      for (int i = 0; i < MT; ++i) {
+        mma<T>(s[i][2 * n], a[i], b[0], b[1]);
+        mma<T>(s[i][2 * n + 1], a[i], b[2], b[3]);
+      }
+    }
+  }
+}
+/// The scores themselves, of 16-bit operands.
+template <class T, int D, int MT>
+__device__ __forceinline__ void score_tile(float (&s)[MT][kKeys / 8][4], const unsigned char* q,
+                                           const unsigned char* k, int at_q, int at_k) {
+  TENUN_UNROLL
+  for (int i = 0; i < MT; ++i) set_all(s[i], 0.0f);
+  add_scores<T, 2 * D>(s, q, k, at_q, at_k);
+}
+/// o += P V for 64 keys: P from the sums of the scores, V of 16 bits.
+template <class T, int D, int MT>
+__device__ __forceinline__ void add_values(float (&o)[MT][D / 8][4],
+                                           const float (&s)[MT][kKeys / 8][4],
+                                           const unsigned char* v, int at_v) {
+  TENUN_UNROLL
+  for (int step = 0; step < kKeys / 16; ++step) {
+    unsigned w[MT][4];
+    TENUN_UNROLL
+    for (int i = 0; i < MT; ++i) sums_to_a<T>(w[i], s[i][2 * step], s[i][2 * step + 1]);
+    TENUN_UNROLL
+    for (int n = 0; n < D / 16; ++n) {
+      unsigned b[4];
+      load_b<2 * D>(b, v, at_v, step * 16, n);
+      TENUN_UNROLL
+      for (int i = 0; i < MT; ++i) {
+        mma<T>(o[i][2 * n], w[i], b[0], b[1]);
+        mma<T>(o[i][2 * n + 1], w[i], b[2], b[3]);
+      }
+    }
+  }
+}
+
+/// Takes the scores of two rows of 16 into their maxima, and scales what was summed to the new
+/// ones. `by` scales scores to base 2 and is positive: the maximum may be taken before.
+template <int D>
+__device__ __forceinline__ void raise_maxima(const float (&s)[kKeys / 8][4], float (&o)[D / 8][4],
+                                             float (&most)[2], float (&total)[2], float by) {
+  float next[2];
+  TENUN_UNROLL
+  for (int h = 0; h < 2; ++h) {
+    float m = s[0][2 * h];
+    TENUN_UNROLL
+    for (int n = 0; n < kKeys / 8; ++n) m = fmaxf(m, fmaxf(s[n][2 * h], s[n][2 * h + 1]));
+    next[h] = fmaxf(most[h], quad_max(m) * by);
+  }
+  if (__ballot_sync(kFullWarp, next[0] > most[0] || next[1] > most[1]) != 0) {
+    TENUN_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const float r = next[h] > most[h] ? ex2(most[h] - next[h]) : 1.0f;
+      total[h] *= r, most[h] = next[h];
+      TENUN_UNROLL
+      for (int n = 0; n < D / 8; ++n) o[n][2 * h] *= r, o[n][2 * h + 1] *= r;
+    }
+  }
+}
+/// Probabilities in place of the scores, relative to 2^shift at the maxima, and their sums.
+__device__ __forceinline__ void probabilities(float (&s)[kKeys / 8][4], const float (&most)[2],
+                                              float (&total)[2], float by, float shift = 0) {
+  TENUN_UNROLL
+  for (int h = 0; h < 2; ++h) {
+    const float sub = most[h] == -INFINITY ? 0.0f : most[h] - shift;
+    TENUN_UNROLL
+    for (int n = 0; n < kKeys / 8; ++n) {
+      TENUN_UNROLL
+      for (int e = 2 * h; e < 2 * h + 2; ++e) {
+        s[n][e] = ex2(fmaf(s[n][e], by, -sub));
+        total[h] += s[n][e];
+      }
+    }
+  }
+}
+
+/// Rows first.. of a warp: o and lse. The sums are relative to 2^shift at the maxima.
+template <int D>
+__device__ __forceinline__ void store_results(const FlashForward& a, const float (&o)[D / 8][4],
+                                              const float (&most)[2], const float (&total)[2],
+                                              int64_t bh, int first, int end, int lane,
+                                              float shift = 0) {
+  const FlashProblem& p = a.in;
+  float by[2];
+  TENUN_UNROLL
+  for (int h = 0; h < 2; ++h) {
+    const float sum = quad_sum(total[h]);
+    by[h] = sum == 0 ? 0.0f : 1 / sum;
+    const int row = first + h * 8 + (lane >> 2);
+    if ((lane & 3) == 0 && row < end)
+      static_cast<float*>(a.lse)[bh * p.nq + row] =
+          sum == 0 ? -INFINITY : (most[h] - shift + lg2(sum)) * kLn2;
+  }
+  if (a.o != nullptr)
+    store_rows<D>(a.o, a.o_dtype, bh * p.nq * p.d, o, first, end, p.d, by[0], by[1], lane);
+}
+
+template <class T, int D, int MT, int kBlocks>
+__global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashForward a) {
+  using Shape = ForwardShape<D, MT>;
+  constexpr int kRow = Shape::kRow, kBlock = Shape::kThreads;
+  TENUN_DYNAMIC_SHARED(unsigned char, memory);
+  unsigned char *const q_tile = memory, *const k_tiles = q_tile + Shape::kRows * kRow,
+                       *const v_tiles = k_tiles + 2 * kKeys * kRow;
+  int* const ids = reinterpret_cast<int*>(v_tiles + 2 * kKeys * kRow);
+  const FlashProblem& p = a.in;
+  const int tid = static_cast<int>(threadIdx.x), lane = tid & 31;
+  const int64_t bh = blockIdx.y;
+  const auto rows = TensorRows<Shape::kRows>::of(p.rows, bh, p.nq, p.block_q);
+  const Visit keys = Visit::of(p.rows, rows.list, p.block_k, p.nk);
+  const Bytes k = Bytes::of<T>(p.k, bh, p.d), v = Bytes::of<T>(p.v, bh, p.d);
+  const int own = (tid >> 5) * 16 * MT, tiles = (keys.count + kKeys - 1) / kKeys;
+  int at_q = offset_rows<kRow>(lane) + own * kRow, at_k = offset_columns<kRow>(lane),
+      at_v = offset_rows<kRow>(lane);
+  float o[MT][D / 8][4] = {}, most[MT][2], total[MT][2];
+  TENUN_UNROLL
+  for (int i = 0; i < MT; ++i) {
+    most[i][0] = most[i][1] = -INFINITY;
+    total[i][0] = total[i][1] = 0;
+  }
+  const auto name_tokens = [&](int tile) {
+    if (tid < kKeys) ids[(tile & 1) * kKeys + tid] = keys.token(tile * kKeys + tid);
+  };
+  const auto start_copies = [&](int tile) {
+    const int* const from = ids + (tile & 1) * kKeys;
+    load_tokens<kKeys, kRow, kBlock>(k_tiles + (tile & 1) * kKeys * kRow, k, from, tid);
+    if (a.o != nullptr)
+      load_tokens<kKeys, kRow, kBlock>(v_tiles + (tile & 1) * kKeys * kRow, v, from, tid);
+    cp_commit();
+  };
+  if (tiles > 0) {
+    name_tokens(0), name_tokens(1);
+    __syncthreads();
+    load_rows<Shape::kRows, kRow, kBlock>(q_tile, Bytes::of<T>(p.q, bh, p.d), rows.first, rows.end,
+                                          tid);
+    start_copies(0);
+  }
+  const float by = static_cast<float>(p.scale) * kLog2E;
+  for (int j = 0; j < tiles; ++j) {
+    cp_wait<0>();     // this thread's part of tile j is there ...
+    __syncthreads();  // ... and everybody's; tile j - 1 and the names of tile j are not read again
+    if (j + 1 < tiles) start_copies(j + 1);
+    if (j + 2 < tiles) name_tokens(j + 2);
+    opaque(at_q), opaque(at_k), opaque(at_v);
+    float s[MT][kKeys / 8][4];
+    score_tile<T, D, MT>(s, q_tile, k_tiles + (j & 1) * kKeys * kRow, at_q, at_k);
+    if ((j + 1) * kKeys > keys.valid) {  // the same in all threads
+      TENUN_UNROLL
+      for (int i = 0; i < MT; ++i) mask_tail(s[i], j * kKeys, keys.valid, lane);
+    }
+    TENUN_UNROLL
+    for (int i = 0; i < MT; ++i) {
+      raise_maxima<D>(s[i], o[i], most[i], total[i], by);
+      probabilities(s[i], most[i], total[i], by);
+    }
+    if (a.o != nullptr) add_values<T, D, MT>(o, s, v_tiles + (j & 1) * kKeys * kRow, at_v);
+  }
+  TENUN_UNROLL
+  for (int i = 0; i < MT; ++i)
+    store_results<D>(a, o[i], most[i], total[i], bh, rows.first + own + 16 * i, rows.end, lane);
+}
+
+template <class T, int D, int MT, int kBlocks>
+void launch_flash_tensor(const FlashForward& a) {
+  using Shape = ForwardShape<D, MT>;
+  const FlashProblem& p = a.in;
+  launch(flash_tensor_kernel<T, D, MT, kBlocks>,
+         dim3(static_cast<unsigned>(tensor_tiles<Shape::kRows>(p.rows, p.nq, p.block_q)),
+              static_cast<unsigned>(p.heads)),
+         dim3(Shape::kThreads), Shape::kShared, a);
+}
+
+/// Blocks of 128 queries, or of 64 where the blocks of the lists are that small.
+template <class T>
+void run_flash_tensor(const FlashForward& a) {
+  const FlashProblem& p = a.in;
+  const bool wide = (p.rows.start == nullptr ? p.nq : p.block_q) > 64;
+  if (p.d <= 64)
+    wide ? launch_flash_tensor<T, 64, 2, 3>(a) : launch_flash_tensor<T, 64, 1, 3>(a);
+  else
+    wide ? launch_flash_tensor<T, 128, 2, 2>(a) : launch_flash_tensor<T, 128, 1, 2>(a);
+}
+
+}  // namespace tenun::TENUN_BACKEND::attention

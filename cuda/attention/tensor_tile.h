@@ -1,0 +1,249 @@
+// Tiles of 16-bit numbers in shared memory for the tensor cores. A row has ROWB bytes; its 16-byte
+// chunks are permuted by XOR, so that 8 neighbouring rows of one column of chunks lie in 8
+// different groups of banks: ldmatrix, cp.async and stores of fragments are then free of conflicts.
+// Addresses of a fragment: one offset of the lane for each kind of load, XOR 32 bytes for each step
+// along the row, plus rows * ROWB (16 rows leave the permutation unchanged). Layouts: cuda/ptx.h.
+// A D of the template holds any head size d <= D that is a multiple of 8: chunks behind d are
+// zeros.
+#pragma once
+#include "tenun/cuda/attention/plain_tile.h"
+#include "tenun/cuda/e4m3.h"
+
+namespace tenun::TENUN_BACKEND::attention {
+
+inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+inline constexpr int kKeys = 64;  ///< tokens of a tile that is streamed
+
+/// d += A B; sums are floats, of int8_t ints.
+template <class T, class Sum>
+__device__ __forceinline__ void mma(Sum (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  if constexpr (std::is_same_v<T, f16>)
+    mma_f16(d, a, b0, b1);
+  else if constexpr (std::is_same_v<T, int8_t>)
+    mma_s8(d, a, b0, b1);
+  else if constexpr (std::is_same_v<T, E4M3>)
+    product_e4m3(d, a, b0, b1);
+  else
+    mma_bf16(d, a, b0, b1);
+}
+template <class T>
+__device__ __forceinline__ unsigned pack(float low, float high) {
+  if constexpr (std::is_same_v<T, f16>)
+    return pack_f16(low, high);
+  else
+    return pack_bf16(low, high);
+}
+
+template <int ROWB>
+__device__ __forceinline__ int swizzled(int row, int chunk) {
+  static_assert(ROWB == 64 || ROWB % 128 == 0);
+  return row * ROWB + ((ROWB == 64 ? chunk ^ (row >> 1 & 3) : chunk ^ (row & 7)) << 4);
+}
+
+/// Tokens of a stage: visited in the order of a list, -1 where there is none. 32-bit, for speed.
+struct Visit {
+  const int32_t* index;
+  int count, block, n;  ///< `count` positions; those from `valid` on have no token
+  int valid;
+  static __device__ __forceinline__ Visit of(const Lists& l, int64_t list, int64_t block,
+                                             int64_t n) {
+    const int all = static_cast<int>(n), b = static_cast<int>(block);
+    if (l.start == nullptr) return {nullptr, all, b, all, all};
+    const int64_t first = l.start[list];
+    const int blocks = static_cast<int>(l.start[list + 1] - first);
+    const int32_t* const index = l.index + first;
+    // Lists are in increasing order: only the last block can be short.
+    const int last = blocks > 0 ? (index[blocks - 1] + 1) * b : 0;
+    return {index, blocks * b, b, all, blocks * b - (last > all ? last - all : 0)};
+  }
+  __device__ __forceinline__ int token(int at) const {
+    if (at >= valid) return -1;
+    return index == nullptr ? at : index[at / block] * block + at % block;
+  }
+};
+
+/// A row-major operand of one head: bytes.
+struct Bytes {
+  const unsigned char* p;
+  int64_t row;
+  int chunks;  ///< 16-byte chunks of a row that are there
+  template <class T>
+  static __device__ __forceinline__ Bytes of(const Rows& x, int64_t bh, int64_t d) {
+    return {static_cast<const unsigned char*>(x.p) +
+                head_offset(x, bh) * static_cast<int64_t>(sizeof(T)),
+            x.row * static_cast<int64_t>(sizeof(T)), static_cast<int>(d * sizeof(T) / 16)};
+  }
+};
+
+/// ROWS tokens whose numbers are in shared memory into a tile, asynchronously; zeros for -1.
+template <int ROWS, int ROWB, int THREADS>
+__device__ __forceinline__ void load_tokens(unsigned char* tile, const Bytes& x, const int* ids,
+                                            int tid) {
+  constexpr int kChunks = ROWB / 16, kStep = THREADS / kChunks;
+  static_assert(THREADS % kChunks == 0 && ROWS % kStep == 0);
+  const int c = tid % kChunks;
+  TENUN_UNROLL
+  for (int r = tid / kChunks; r < ROWS; r += kStep) {
+    const int id = ids[r];
+    const bool valid = id >= 0 && c < x.chunks;
+    cp_async16(tile + swizzled<ROWB>(r, c), valid ? x.p + id * x.row + c * 16 : x.p, valid);
+  }
+}
+/// The same for tokens first..first + ROWS - 1 below `end`.
+template <int ROWS, int ROWB, int THREADS>
+__device__ __forceinline__ void load_rows(unsigned char* tile, const Bytes& x, int first, int end,
+                                          int tid) {
+  constexpr int kChunks = ROWB / 16, kStep = THREADS / kChunks;
+  static_assert(THREADS % kChunks == 0 && ROWS % kStep == 0);
+  const int c = tid % kChunks;
+  TENUN_UNROLL
+  for (int r = tid / kChunks; r < ROWS; r += kStep) {
+    const bool valid = first + r < end && c < x.chunks;
+    cp_async16(tile + swizzled<ROWB>(r, c),
+               valid ? x.p + static_cast<int64_t>(first + r) * x.row + c * 16 : x.p, valid);
+  }
+}
+
+/// Offsets of a lane: for rows as A operands (and B operands of P Y), for columns as B operands of
+/// X Y^T (and A operands of X^T Y).
+template <int ROWB>
+__device__ __forceinline__ int offset_rows(int lane) {
+  return swizzled<ROWB>(lane & 15, lane >> 4);
+}
+template <int ROWB>
+__device__ __forceinline__ int offset_columns(int lane) {
+  return swizzled<ROWB>((lane & 7) + (lane >> 4 << 3), lane >> 3 & 1);
+}
+/// A operand: rows row0..row0 + 15, 32 bytes number `step`. By offset_rows.
+template <int ROWB>
+__device__ __forceinline__ void load_a(unsigned (&a)[4], const unsigned char* tile, int offset,
+                                       int row0, int step) {
+  ldmatrix_x4(a, tile + (offset ^ step << 5) + row0 * ROWB);
+}
+/// B operand of X Y^T: rows n0..n0 + 15 of Y; b[0], b[1] and b[2], b[3] of 8 each. By
+/// offset_columns.
+template <int ROWB>
+__device__ __forceinline__ void load_bt(unsigned (&b)[4], const unsigned char* tile, int offset,
+                                        int n0, int step) {
+  ldmatrix_x4(b, tile + (offset ^ step << 5) + n0 * ROWB);
+}
+/// B operand of P Y: rows k0..k0 + 15 of Y, columns 16 n..16 n + 15. By offset_rows.
+template <int ROWB>
+__device__ __forceinline__ void load_b(unsigned (&b)[4], const unsigned char* tile, int offset,
+                                       int k0, int n) {
+  ldmatrix_x4_t(b, tile + (offset ^ n << 5) + k0 * ROWB);
+}
+/// A operand of X^T Y: columns 16 m..16 m + 15 of X, k = rows k0..k0 + 15. By offset_columns.
+template <int ROWB>
+__device__ __forceinline__ void load_at(unsigned (&a)[4], const unsigned char* tile, int offset,
+                                        int k0, int m) {
+  ldmatrix_x4_t(a, tile + (offset ^ m << 5) + k0 * ROWB);
+}
+/// The sums of two neighbouring tiles of 8 columns are one A operand of 16 columns.
+template <class T>
+__device__ __forceinline__ void sums_to_a(unsigned (&a)[4], const float (&x)[4],
+                                          const float (&y)[4]) {
+  a[0] = pack<T>(x[0], x[1]), a[1] = pack<T>(x[2], x[3]);
+  a[2] = pack<T>(y[0], y[1]), a[3] = pack<T>(y[2], y[3]);
+}
+
+template <class V, int N>
+__device__ __forceinline__ void set_all(V (&x)[N][4], V v) {
+  TENUN_UNROLL
+  for (int n = 0; n < N; ++n) {
+    TENUN_UNROLL
+    for (int e = 0; e < 4; ++e) x[n][e] = v;
+  }
+}
+/// -inf for the columns from `valid` on; the first one is number `first`.
+template <int N>
+__device__ __forceinline__ void mask_tail(float (&s)[N][4], int first, int valid, int lane) {
+  TENUN_UNROLL
+  for (int n = 0; n < N; ++n) {
+    TENUN_UNROLL
+    for (int e = 0; e < 4; ++e)
+      if (first + n * 8 + (lane & 3) * 2 + (e & 1) >= valid) s[n][e] = -INFINITY;
+  }
+}
+
+__device__ __forceinline__ float quad_sum(float v) {
+  v += __shfl_xor_sync(kFullWarp, v, 1);
+  return v + __shfl_xor_sync(kFullWarp, v, 2);
+}
+__device__ __forceinline__ float quad_max(float v) {
+  v = fmaxf(v, __shfl_xor_sync(kFullWarp, v, 1));
+  return fmaxf(v, __shfl_xor_sync(kFullWarp, v, 2));
+}
+
+/// Sums of 16 rows x D of a warp to f32 rows of d channels: rows first + g and first + g + 8 that
+/// are below `end`.
+template <int D>
+__device__ __forceinline__ void store_sums(float* out, const float (&sums)[D / 8][4], int first,
+                                           int end, int64_t d, float by0, float by1, int lane) {
+  const int g = lane >> 2, t = lane & 3;
+  TENUN_UNROLL
+  for (int c = 0; c < D / 8; ++c) {
+    if (c * 8 >= d) continue;
+    const int64_t at = static_cast<int64_t>(first + g) * d + c * 8 + t * 2;
+    if (first + g < end)
+      *reinterpret_cast<float2*>(out + at) = float2{sums[c][0] * by0, sums[c][1] * by0};
+    if (first + g + 8 < end)
+      *reinterpret_cast<float2*>(out + at + 8 * d) = float2{sums[c][2] * by1, sums[c][3] * by1};
+  }
+}
+/// The same to 16-bit rows.
+template <class T, int D>
+__device__ __forceinline__ void store_sums_low(T* out, const float (&sums)[D / 8][4], int first,
+                                               int end, int64_t d, float by0, float by1, int lane) {
+  const int g = lane >> 2, t = lane & 3;
+  TENUN_UNROLL
+  for (int c = 0; c < D / 8; ++c) {
+    if (c * 8 >= d) continue;
+    const int64_t at = static_cast<int64_t>(first + g) * d + c * 8 + t * 2;
+    if (first + g < end)
+      *reinterpret_cast<unsigned*>(out + at) = pack<T>(sums[c][0] * by0, sums[c][1] * by0);
+    if (first + g + 8 < end)
+      *reinterpret_cast<unsigned*>(out + at + 8 * d) = pack<T>(sums[c][2] * by1, sums[c][3] * by1);
+  }
+}
+
+/// To rows of the type that is asked for.
+template <int D>
+__device__ __forceinline__ void store_rows(void* out, DType type, int64_t head,
+                                           const float (&sums)[D / 8][4], int first, int end,
+                                           int64_t d, float by0, float by1, int lane) {
+  if (type == DType::f32)
+    store_sums<D>(static_cast<float*>(out) + head, sums, first, end, d, by0, by1, lane);
+  else if (type == DType::bf16)
+    store_sums_low<bf16, D>(static_cast<bf16*>(out) + head, sums, first, end, d, by0, by1, lane);
+  else
+    store_sums_low<f16, D>(static_cast<f16*>(out) + head, sums, first, end, d, by0, by1, lane);
+}
+
+/// Rows of a result that a block of threads computes. They do not cross blocks of a list, nor any
+/// blocks with `apart`.
+template <int ROWS>
+struct TensorRows {
+  int64_t list;
+  int first, end;
+  static __device__ __forceinline__ TensorRows of(const Lists& l, int64_t bh, int64_t n,
+                                                  int64_t block, bool apart = false) {
+    return at(l, bh, blockIdx.x, n, block, apart);
+  }
+  /// Number `tile` of the head. The last block's tiles may have no rows: first >= end.
+  static __device__ __forceinline__ TensorRows at(const Lists& l, int64_t bh, unsigned tile,
+                                                  int64_t n, int64_t block, bool apart = false) {
+    const int64_t size = l.start != nullptr || apart ? block : n;
+    const int64_t per = blocks_of(size < n ? size : n, ROWS), i = tile / per;
+    const int64_t first = i * size + tile % per * ROWS,
+                  end = (i + 1) * size < n ? (i + 1) * size : n;
+    return {bh * blocks_of(n, size) + i, static_cast<int>(first), static_cast<int>(end)};
+  }
+};
+template <int ROWS>
+int64_t tensor_tiles(const Lists& l, int64_t n, int64_t block, bool apart = false) {
+  const int64_t size = l.start != nullptr || apart ? block : n, least = size < n ? size : n;
+  return (n + size - 1) / size * ((least + ROWS - 1) / ROWS);
+}
+
+}  // namespace tenun::TENUN_BACKEND::attention

@@ -1,0 +1,138 @@
+#include "tenun/tests/cuda_emulation/tensor_core.h"
+
+#include <type_traits>
+
+namespace tenun::emulation {
+namespace {
+
+struct Product {
+  void* d;
+  const unsigned* a;
+  unsigned b[2];
+};
+
+float e4m3_value(unsigned code) {
+  const unsigned exponent = code >> 3 & 15u, mantissa = code & 7u;
+  const float size = (code & 0x7fu) == 0x7fu
+                         ? NAN
+                         : std::ldexp(static_cast<float>(exponent > 0 ? 8 + mantissa : mantissa),
+                                      static_cast<int>(exponent > 0 ? exponent : 1) - 10);
+  return (code & 0x80u) != 0 ? -size : size;
+}
+
+// Elements of 32 bits: k = 8; of 16 bits: k = 16, two in a register; of 8 bits: k = 32, four.
+template <Operand type>
+void mma_lanes(void* const lanes[32], uint32_t) {
+  constexpr int kPer = type == Operand::tf32                          ? 1
+                       : type == Operand::s8 || type == Operand::e4m3 ? 4
+                                                                      : 2;
+  constexpr int kDepth = 8 * kPer, kBits = 32 / kPer;
+  using Sum = std::conditional_t<type == Operand::s8, int, float>;
+  const auto value = [](unsigned r, int i) -> Sum {
+    const unsigned bits = r >> (kBits * i);
+    if constexpr (type == Operand::s8)
+      return static_cast<int8_t>(bits);
+    else if constexpr (type == Operand::tf32)
+      return std::bit_cast<float>(bits & ~0x1fffu);  // the hardware does not look at the rest
+    else if constexpr (type == Operand::e4m3)
+      return e4m3_value(bits & 0xffu);
+    else if constexpr (type == Operand::bf16)
+      return std::bit_cast<bf16>(static_cast<uint16_t>(bits));
+    else
+      return std::bit_cast<f16>(static_cast<uint16_t>(bits));
+  };
+  Sum a[16][kDepth], b[kDepth][8], c[16][8] = {};
+  for (int l = 0; l < 32; ++l) {
+    const auto& p = *static_cast<const Product*>(lanes[l]);
+    const int g = l >> 2, t = (l & 3) * kPer;
+    for (int r = 0; r < 4; ++r)
+      for (int i = 0; i < kPer; ++i)
+        a[g + (r & 1) * 8][t + (r >> 1) * (kDepth / 2) + i] = value(p.a[r], i);
+    for (int r = 0; r < 2; ++r)
+      for (int i = 0; i < kPer; ++i) b[t + r * (kDepth / 2) + i][g] = value(p.b[r], i);
+  }
+  for (int i = 0; i < 16; ++i)
+    for (int k = 0; k < kDepth; ++k)
+      for (int j = 0; j < 8; ++j) c[i][j] += a[i][k] * b[k][j];
+  for (int l = 0; l < 32; ++l) {
+    auto* const d = static_cast<Sum*>(static_cast<const Product*>(lanes[l])->d);
+    const int g = l >> 2, t = (l & 3) * 2;
+    d[0] += c[g][t], d[1] += c[g][t + 1], d[2] += c[g + 8][t], d[3] += c[g + 8][t + 1];
+  }
+}
+
+struct MatrixLoad {
+  const void* row;
+  unsigned* r;
+};
+// Lane 8 i + g has the address of row g of matrix i (8 x 8 elements of 16 bits).
+template <bool transposed>
+void ldmatrix_lanes(void* const lanes[32], uint32_t) {
+  const auto row = [&](int i) {
+    return static_cast<const char*>(static_cast<const MatrixLoad*>(lanes[i])->row);
+  };
+  for (int i = 0; i < 32; ++i)
+    if (reinterpret_cast<uintptr_t>(row(i)) % 16 != 0)
+      fault("ldmatrix: a row that is not aligned to 16 bytes");
+  for (int l = 0; l < 32; ++l)
+    for (int i = 0; i < 4; ++i) {
+      unsigned& out = static_cast<const MatrixLoad*>(lanes[l])->r[i];
+      const int g = l / 4, t = l & 3;
+      if constexpr (transposed) {
+        uint16_t low = 0, high = 0;
+        std::memcpy(&low, row(i * 8 + 2 * t) + g * 2, 2);
+        std::memcpy(&high, row(i * 8 + 2 * t + 1) + g * 2, 2);
+        out = low | static_cast<unsigned>(high) << 16;
+      } else {
+        std::memcpy(&out, row(i * 8 + g) + t * 4, 4);
+      }
+    }
+}
+
+void land(const Copy& c) {
+  if (c.valid)
+    std::memcpy(c.to, c.from, 16);
+  else
+    std::memset(c.to, 0, 16);
+}
+
+}  // namespace
+
+void mma(Operand type, void* d, const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  Product p{d, a, {b0, b1}};
+  warp_barrier(~0u,
+               type == Operand::bf16   ? mma_lanes<Operand::bf16>
+               : type == Operand::f16  ? mma_lanes<Operand::f16>
+               : type == Operand::s8   ? mma_lanes<Operand::s8>
+               : type == Operand::tf32 ? mma_lanes<Operand::tf32>
+                                       : mma_lanes<Operand::e4m3>,
+               &p);
+}
+void ldmatrix(unsigned (&r)[4], const void* row, bool transposed) {
+  MatrixLoad m{row, r};
+  warp_barrier(~0u, transposed ? ldmatrix_lanes<true> : ldmatrix_lanes<false>, &m);
+}
+
+void copy_async(const Copy& copy) {
+  if (reinterpret_cast<uintptr_t>(copy.to) % 16 != 0 ||
+      reinterpret_cast<uintptr_t>(copy.from) % 16 != 0)
+    fault("cp.async: an address that is not aligned to 16 bytes");
+  if (settings().eager_copies)
+    land(copy);
+  else
+    self().open_copies.push_back(copy);
+}
+void commit_copies() {
+  Fiber& f = self();
+  f.copy_groups.push_back(std::move(f.open_copies));
+  f.open_copies.clear();
+}
+void wait_copies(size_t groups_left) {
+  auto& groups = self().copy_groups;
+  while (groups.size() > groups_left) {
+    for (const Copy& c : groups.front()) land(c);
+    groups.erase(groups.begin());
+  }
+}
+
+}  // namespace tenun::emulation

@@ -1,0 +1,149 @@
+// CUDA kernels at sizes that the table of op cases does not reach: matrix products over several
+// tiles, in every order of axes, whole and element by element; rows that top-k sorts in pieces. On
+// a GPU where there is one, else on the emulated device; against the CPU.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cmath>
+
+#include "tenun/core/random.h"
+#include "tenun/init.h"
+#include "tenun/ops/index.h"
+#include "tenun/ops/int8_matmul.h"
+#include "tenun/ops/matmul.h"
+
+using namespace tenun;
+
+namespace {
+
+Device device() {
+  init();
+  return {has_device(DeviceType::cuda) ? DeviceType::cuda : DeviceType::emulated, 0};
+}
+Tensor noise(const Shape& shape, DType type, uint64_t index) {
+  Tensor t(shape, type);
+  fill_normal(t, RandomKey::derive(11, Purpose::test, index));
+  return t;
+}
+std::vector<double> numbers(const Tensor& t) {
+  const Tensor d = t.to(cpu()).to(DType::f64).contiguous();
+  return {d.data<double>(), d.data<double>() + d.numel()};
+}
+// The largest distance, as a share of the largest value of `want`.
+double distance(const Tensor& got, const Tensor& want) {
+  REQUIRE(got.shape() == want.shape());
+  const auto a = numbers(got), b = numbers(want);
+  double size = 1e-30, worst = 0;
+  for (const double v : b) size = std::max(size, std::abs(v));
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double d = std::abs(a[i] - b[i]);
+    worst = std::isfinite(d) ? std::max(worst, d) : HUGE_VAL;
+  }
+  return worst / size;
+}
+double allowed(DType type) {
+  return type == DType::f64 ? 1e-12 : type == DType::f32 ? 2e-6 : epsilon_of(type);
+}
+// A matrix [batch, rows, columns] whose last two axes lie in memory in either order.
+enum class Lies { rows, columns };
+Tensor matrix(int64_t batch, int64_t rows, int64_t columns, Lies lies, DType type, uint64_t seed) {
+  if (lies == Lies::rows) return noise({batch, rows, columns}, type, seed);
+  return noise({batch, columns, rows}, type, seed).transpose(1, 2);
+}
+
+}  // namespace
+
+TEST_SUITE("cuda_kernels") {
+  TEST_CASE("matmul: sizes around the tiles, every order of axes, every type") {
+    const Device where = device();
+    struct Size {
+      int64_t batch, m, n, k;
+    };
+    // Whole packs and not; one tile and several; k of less than a stage, and of many; no k at all.
+    const Size sizes[] = {{1, 64, 64, 32},   {1, 72, 136, 200}, {2, 65, 66, 67}, {1, 1, 1, 1},
+                          {3, 128, 8, 40},   {1, 7, 200, 33},   {2, 5, 3, 0},    {1, 16, 16, 128},
+                          {1, 130, 129, 96}, {4, 3, 70, 24}};
+    uint64_t seed = 0;
+    for (const DType type : {DType::f32, DType::f64, DType::bf16, DType::f16})
+      for (const Size& s : sizes)
+        for (const Lies la : {Lies::rows, Lies::columns})
+          for (const Lies lb : {Lies::rows, Lies::columns}) {
+            const Tensor a = matrix(s.batch, s.m, s.k, la, type, ++seed);
+            const Tensor b = matrix(s.batch, s.k, s.n, lb, type, ++seed);
+            INFO(name(type), " ", s.batch, " x ", s.m, " x ", s.n, " x ", s.k, ", a by ",
+                 la == Lies::rows ? "rows" : "columns", ", b by ",
+                 lb == Lies::rows ? "rows" : "columns");
+            CHECK(distance(matmul(a.to(where), b.to(where)), matmul(a, b)) <= allowed(type));
+          }
+  }
+
+  TEST_CASE("matmul: large tiles, one matrix for the whole batch, a bias, views with offsets") {
+    const Device where = device();
+    for (const DType type : {DType::bf16, DType::f16}) {
+      const Tensor a = noise({64, 136, 72}, type, 1), b = noise({1, 136, 72}, type, 2);
+      const Tensor want = matmul(a, b.transpose(1, 2));
+      CHECK(distance(matmul(a.to(where), b.to(where).transpose(1, 2)), want) <= allowed(type));
+      const Tensor odd = noise({64, 135, 71}, type, 3);
+      CHECK(distance(matmul(odd.to(where), odd.to(where).transpose(1, 2)),
+                     matmul(odd, odd.transpose(1, 2))) <= allowed(type));
+    }
+    for (const DType type : {DType::f32, DType::bf16}) {
+      const Tensor x = noise({70, 48}, type, 4), w = noise({67, 48}, type, 5),
+                   c = noise({67}, type, 6);
+      const auto on = [&](const Tensor& t) { return Var(t.to(where)); };
+      const Var want = linear(Var(x), Var(w), Var(c));
+      CHECK(distance(linear(on(x), on(w), on(c)).value(), want.value()) <= allowed(type));
+      // Views that start anywhere: 16 bytes cannot be read at once.
+      const Tensor dx = x.to(where).slice(0, 3, 60).slice(1, 1, 42),
+                   dw = w.to(where).slice(0, 1, 60).slice(1, 5, 46);
+      CHECK(distance(matmul(dx, dw.transpose(0, 1)),
+                     matmul(x.slice(0, 3, 60).slice(1, 1, 42),
+                            w.slice(0, 1, 60).slice(1, 5, 46).transpose(0, 1))) <= allowed(type));
+    }
+  }
+
+  TEST_CASE("matmul: operands of different types are refused") {
+    const Device where = device();
+    const Tensor a = noise({2, 3}, DType::f32, 1).to(where),
+                 b = noise({3, 2}, DType::bf16, 1).to(where);
+    CHECK_THROWS_AS((void)matmul(a, b), DTypeError);
+  }
+
+  TEST_CASE("int8_matmul: exact sums, both tile sizes") {
+    const Device where = device();
+    for (const auto& [batch, m, n, k] : {std::array<int64_t, 4>{1, 70, 130, 200},
+                                         {2, 17, 5, 33},
+                                         {130, 64, 64, 64},
+                                         {1, 3, 3, 1}}) {
+      const Tensor a = noise({batch, m, k}, DType::f32, 21),
+                   b = noise({batch, k, n}, DType::f32, 22);
+      INFO(batch, " x ", m, " x ", n, " x ", k);
+      CHECK(distance(int8_matmul(Var(a.to(where)), Var(b.to(where))).value(),
+                     int8_matmul(Var(a), Var(b)).value()) <= 3e-7);
+    }
+  }
+
+  TEST_CASE("topk and sort of rows in several tiles") {
+    const Device where = device();
+    for (const int64_t n : {1, 2, 31, 1000, 1024, 1025, 3000, 5000})
+      for (const DType type : {DType::f32, DType::i64, DType::bf16}) {
+        // Few different values: ties must keep the order of their indices.
+        Tensor x({3, n}, DType::f32);
+        fill_normal(x, RandomKey::derive(5, Purpose::test, static_cast<uint64_t>(n)));
+        if (type == DType::i64)
+          for (int64_t i = 0; i < 3 * n; ++i)
+            x.mutable_data<float>()[i] = std::floor(x.data<float>()[i] * 3);
+        if (n > 4) x.mutable_data<float>()[3] = type == DType::i64 ? 0.0f : NAN;
+        const Tensor v = x.to(type), d = v.to(where);
+        for (const int64_t k : {n, std::min<int64_t>(n, 7), std::min<int64_t>(n, 1500)})
+          for (const bool largest : {true, false})
+            for (const bool sorted : {true, false}) {
+              const TopKOptions o{.largest = largest, .sorted = sorted};
+              const Ranked got = topk(Var(d), k, -1, o), want = topk(Var(v), k, -1, o);
+              INFO(name(type), " ", n, ", k = ", k, largest ? ", largest" : ", least",
+                   sorted ? ", sorted" : "");
+              CHECK(numbers(got.indices.value()) == numbers(want.indices.value()));
+            }
+      }
+  }
+}
