@@ -4,41 +4,19 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 #include <vector>
 
 #include "tenun/core/random.h"
 #include "tenun/init.h"
 #include "tenun/ops/attention/flash.h"
 #include "tenun/ops/attention/linear.h"
-#include "tenun/tests/cuda_emulation/block.h"
+#include "tenun/tests/attention_util.h"
+#include "tenun/tests/emulated_util.h"
 
 using namespace tenun;
+using namespace tenun::test;
 
 namespace {
-
-constexpr Device kEmulated{DeviceType::emulated, 0};
-using Settings = emulation::Settings;
-
-class With {
- public:
-  explicit With(const Settings& s) : before_(emulation::settings()) { emulation::settings() = s; }
-  ~With() { emulation::settings() = before_; }
-  With(const With&) = delete;
-  With& operator=(const With&) = delete;
-
- private:
-  Settings before_;
-};
-// Four orders, two poisons, copies that land late and early.
-std::vector<Settings> schedules() {
-  using Order = Settings::Order;
-  const bool hopper = emulation::settings().hopper;  // TENUN_CUDA_HOPPER=1
-  return {{Order::forward, 0, 0xff, false, hopper},
-          {Order::reverse, 0, 0x00, true, hopper},
-          {Order::shuffled, 1, 0xff, true, hopper},
-          {Order::shuffled, 7, 0x00, false, hopper}};
-}
 
 struct Case {
   const char* name;
@@ -64,15 +42,12 @@ const Case kCases[] = {
 struct Data {
   Tensor q, k, v, dy, mask;
 };
-Tensor numbers(const Shape& shape, uint64_t seed, double spread, double offset) {
-  Tensor t(shape, DType::f64);
-  fill_normal(t, RandomKey::derive(11, Purpose::test, seed), offset, spread);
-  return t;
-}
 // In a layout (B, N, H, D), as models have it; values that `type` can hold.
 Data data(const Case& c, DType type) {
   const auto make = [&](int64_t n, uint64_t seed, double spread, double offset) {
-    return numbers({c.b, n, c.h, c.d}, seed, spread, offset).to(type).permute({0, 2, 1, 3});
+    return normal({c.b, n, c.h, c.d}, seed, DType::f64, spread, offset)
+        .to(type)
+        .permute({0, 2, 1, 3});
   };
   // q and k of opposite offsets: scores far below 0, where a key that is not there would win.
   Data x{make(c.nq, 1, c.spread, c.offset),
@@ -125,31 +100,13 @@ Results flash(const Data& x, const Case& c, Device where, DType type, attn::Flas
   return {r.o, r.lse, g.dq, g.dk, g.dv};
 }
 
-// Relative L1 distance; infinities must agree.
-double distance(const Tensor& got, const Tensor& want) {
-  const auto a = got.values<double>(), b = want.values<double>();
-  REQUIRE(a.size() == b.size());
-  double apart = 0, size = 1e-30;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (a[i] == b[i]) continue;
-    if (!std::isfinite(a[i]) || !std::isfinite(b[i])) return HUGE_VAL;
-    apart += std::abs(a[i] - b[i]), size += std::abs(b[i]);
-  }
-  for (const double v : b)
-    if (std::isfinite(v)) size += std::abs(v);
-  return apart / size;
-}
-bool equal_bits(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.to(cpu()).contiguous(), y = b.to(cpu()).contiguous();
-  return x.nbytes() == y.nbytes() && std::memcmp(x.raw(), y.raw(), x.nbytes()) == 0;
-}
-
 struct Bound {
   DType type;
   double o, lse, gradient;
 };
-// 16 bits: what the rounding of P and dS costs (measured 1.5e-3 to 3e-3 in bf16); scores far below
-// 0 lose more in dq, since the rows of the rounded dS no longer sum to 0.
+// 16 bits: what the rounding of P and dS costs (measured in bf16: at most 1.8e-3 of o, 4e-3 of a
+// gradient); scores far below 0 lose more in dq, since the rows of the rounded dS no longer sum
+// to 0.
 constexpr Bound kBounds[] = {{DType::bf16, 3e-3, 1e-5, 6e-3},
                              {DType::f16, 6e-4, 1e-5, 1e-3},
                              {DType::f32, 2e-6, 2e-6, 4e-6},
@@ -167,11 +124,11 @@ TEST_SUITE("cuda_attention") {
         const Results want = flash(x, c, cpu(), DType::f64),
                       got = flash(x, c, kEmulated, bound.type);
         const double more = c.offset != 0 ? 8 : 1;
-        CHECK(distance(got.o, want.o) <= bound.o * more);
-        CHECK(distance(got.lse, want.lse) <= bound.lse);
-        CHECK(distance(got.dq, want.dq) <= bound.gradient * more);
-        CHECK(distance(got.dk, want.dk) <= bound.gradient * more);
-        CHECK(distance(got.dv, want.dv) <= bound.gradient * more);
+        CHECK(relative_l1(got.o, want.o) <= bound.o * more);
+        CHECK(relative_l1(got.lse, want.lse) <= bound.lse);
+        CHECK(relative_l1(got.dq, want.dq) <= bound.gradient * more);
+        CHECK(relative_l1(got.dk, want.dk) <= bound.gradient * more);
+        CHECK(relative_l1(got.dv, want.dv) <= bound.gradient * more);
       }
   }
 
@@ -217,11 +174,11 @@ TEST_SUITE("cuda_attention") {
                       got = flash(x, c, kEmulated, type, there);
         // Rounding to low bits may fall to the other side of a half.
         const double more = args.quant.any() && type == DType::f32 ? 100 : 1;
-        CHECK(distance(got.o, want.o) <= bound * more);
-        CHECK(distance(got.lse, want.lse) <= bound * more);
-        CHECK(distance(got.dq, want.dq) <= bound * more);
-        CHECK(distance(got.dk, want.dk) <= bound * more);
-        CHECK(distance(got.dv, want.dv) <= bound * more);
+        CHECK(relative_l1(got.o, want.o) <= bound * more);
+        CHECK(relative_l1(got.lse, want.lse) <= bound * more);
+        CHECK(relative_l1(got.dq, want.dq) <= bound * more);
+        CHECK(relative_l1(got.dk, want.dk) <= bound * more);
+        CHECK(relative_l1(got.dv, want.dv) <= bound * more);
       }
     }
   }
@@ -256,9 +213,9 @@ TEST_SUITE("cuda_attention") {
           if (qk == LowBit::none) x.k = without_mean(x.k);
           const Results want = flash(x, c, cpu(), DType::f64, args),
                         got = flash(x, c, kEmulated, type, args);
-          CHECK(distance(got.o, want.o) <= bound);
+          CHECK(relative_l1(got.o, want.o) <= bound);
           // The units are f32 here: a value may fall to the other side of a half.
-          CHECK(distance(got.lse, want.lse) <= 1e-4);
+          CHECK(relative_l1(got.lse, want.lse) <= 1e-4);
           for (const Settings& s : schedules()) {
             const With with(s);
             CHECK(equal_bits(flash(x, c, kEmulated, type, args).o, got.o));
@@ -333,7 +290,7 @@ TEST_SUITE("cuda_attention") {
           for (size_t i = 0; i < want.size(); ++i) {
             CAPTURE(i);
             CAPTURE(way);
-            CHECK(distance(got[i], want[i]) <= bound);
+            CHECK(relative_l1(got[i], want[i]) <= bound);
           }
         }
   }

@@ -5,7 +5,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <vector>
 
@@ -13,30 +12,14 @@
 #include "tenun/init.h"
 #include "tenun/ops/attention/flash.h"
 #include "tenun/tests/attention_util.h"
+#include "tenun/tests/emulated_util.h"
 
 using namespace tenun;
 namespace device = tenun::emulated::attention;
-using test::normal, test::relative_l1;
+using test::equal_bits, test::kEmulated, test::normal, test::relative_l1, test::schedules,
+    test::Settings, test::With;
 
 namespace {
-
-constexpr Device kEmulated{DeviceType::emulated, 0};
-using Settings = emulation::Settings;
-
-class With {
- public:
-  explicit With(const Settings& s) : before_(emulation::settings()) { emulation::settings() = s; }
-  ~With() { emulation::settings() = before_; }
-  With(const With&) = delete;
-  With& operator=(const With&) = delete;
-
- private:
-  Settings before_;
-};
-const std::vector<Settings> kSchedules{{Settings::Order::forward, 0, 0xff, false},
-                                       {Settings::Order::reverse, 0, 0x00, true},
-                                       {Settings::Order::shuffled, 1, 0xff, true},
-                                       {Settings::Order::shuffled, 7, 0x00, false}};
 
 template <class T>
 std::vector<T> on_host(const T* p, int n) {
@@ -192,10 +175,6 @@ bool cut(const Data& x, const Case& c) {
   const auto splits = on_host(work.parts().splits, work.slots());
   return std::any_of(splits.begin(), splits.end(), [](const auto& s) { return s.more > 0; });
 }
-bool equal_bits(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.to(cpu()), y = b.to(cpu());
-  return x.nbytes() == y.nbytes() && std::memcmp(x.raw(), y.raw(), x.nbytes()) == 0;
-}
 
 }  // namespace
 
@@ -224,7 +203,7 @@ TEST_SUITE("cuda_attention_columns") {
     for (const Lengths& l : cases) {
       CAPTURE(&l - cases);
       const Planned want = plain_plan(l);
-      for (const Settings& s : kSchedules) {
+      for (const Settings& s : schedules()) {
         const With with(s);
         const Planned got = planned(l);
         REQUIRE(got.plan.size() >= want.plan.size());
@@ -329,7 +308,7 @@ TEST_SUITE("cuda_attention_columns") {
       const Data x = data(c, DType::bf16);
       const Forward f = forward(x, c, kEmulated, DType::bf16);
       const Gradients want = gradients(x, c, DType::bf16, f.lse, f.delta, 0, c.nq);
-      for (const Settings& s : kSchedules) {
+      for (const Settings& s : schedules()) {
         const With with(s);
         const Gradients got = gradients(x, c, DType::bf16, f.lse, f.delta, 0, c.nq);
         CHECK(equal_bits(got.dk, want.dk));

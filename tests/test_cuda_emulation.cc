@@ -7,49 +7,17 @@
 #include <numeric>
 #include <vector>
 
-#include "tenun/core/tensor.h"
 #include "tenun/cuda/device_code.h"
 #include "tenun/cuda/e4m3.h"
 #include "tenun/init.h"
+#include "tenun/tests/emulated_util.h"
 
 using namespace tenun;
+using namespace tenun::test;
 using emulated::launch;
 
 namespace {
 
-constexpr Device kEmulated{DeviceType::emulated, 0};
-using Order = emulation::Settings::Order;
-
-// Changes the settings while it lives.
-class With {
- public:
-  explicit With(const emulation::Settings& s) : before_(emulation::settings()) {
-    emulation::settings() = s;
-  }
-  ~With() { emulation::settings() = before_; }
-  With(const With&) = delete;
-  With& operator=(const With&) = delete;
-
- private:
-  emulation::Settings before_;
-};
-std::vector<emulation::Settings> schedules() {
-  std::vector<emulation::Settings> all;
-  for (const uint8_t poison : {0xff, 0x7b})
-    for (const auto& [order, seed] : {std::pair{Order::forward, 0},
-                                      {Order::reverse, 0},
-                                      {Order::shuffled, 1},
-                                      {Order::shuffled, 7}})
-      all.push_back({order, static_cast<uint64_t>(seed), poison, seed == 7});
-  return all;
-}
-
-// A kernel slot's view of a tensor on the device.
-template <class T>
-T* pointer(Tensor& t) {
-  const detail::DeviceCall call("test");
-  return t.mutable_data<T>();
-}
 Tensor counting(int n) {
   std::vector<float> v(static_cast<size_t>(n));
   std::iota(v.begin(), v.end(), 0.0f);
@@ -148,7 +116,7 @@ TEST_SUITE("cuda_emulation") {
     init();
     REQUIRE(has_device(DeviceType::emulated));
     Tensor x = counting(512);
-    for (const auto& s : schedules()) {
+    for (const Settings& s : schedules()) {
       const With with(s);
       Tensor y = Tensor::zeros({4}, DType::f32, kEmulated);
       launch(sum_block<Fault::none>, 4, 128, 0, pointer<float>(y), pointer<float>(x));
@@ -163,7 +131,7 @@ TEST_SUITE("cuda_emulation") {
     init();
     Tensor x = counting(128);
     int wrong = 0;
-    for (const auto& s : schedules()) {
+    for (const Settings& s : schedules()) {
       const With with(s);
       Tensor y = Tensor::zeros({1}, DType::f32, kEmulated);
       launch(sum_block<Fault::no_barrier>, 1, 128, 0, pointer<float>(y), pointer<float>(x));

@@ -10,39 +10,13 @@
 #include "tenun/init.h"
 #include "tenun/ops/attention/flash.h"
 #include "tenun/ops/attention/tile.h"
-#include "tenun/tests/cuda_emulation/block.h"
+#include "tenun/tests/attention_util.h"
+#include "tenun/tests/emulated_util.h"
 
 using namespace tenun;
+using test::kEmulated, test::normal, test::relative_l1, test::schedules, test::Settings, test::With;
 
 namespace {
-
-constexpr Device kEmulated{DeviceType::emulated, 0};
-using Settings = emulation::Settings;
-using Order = Settings::Order;
-
-class With {
- public:
-  explicit With(const Settings& s) : before_(emulation::settings()) { emulation::settings() = s; }
-  ~With() { emulation::settings() = before_; }
-  With(const With&) = delete;
-  With& operator=(const With&) = delete;
-
- private:
-  Settings before_;
-};
-// Four orders, two poisons, boxes and products that come late and early.
-std::vector<Settings> schedules(bool hopper = true) {
-  return {{Order::forward, 0, 0xff, false, hopper},
-          {Order::reverse, 0, 0x7b, true, hopper},
-          {Order::shuffled, 1, 0xff, true, hopper},
-          {Order::shuffled, 7, 0x7b, false, hopper}};
-}
-
-Tensor normal(const Shape& shape, uint64_t seed, double spread = 1) {
-  Tensor t(shape, DType::f64);
-  fill_normal(t, RandomKey::derive(21, Purpose::test, seed), 0, spread);
-  return t;
-}
 
 struct Case {
   const char* name;
@@ -64,7 +38,7 @@ struct Inputs {
 };
 Inputs inputs(const Case& c, DType type) {
   const auto make = [&](int64_t n, uint64_t seed, double spread) {
-    return normal({c.b, n, c.h, c.d}, seed, spread).to(type).permute({0, 2, 1, 3});
+    return normal({c.b, n, c.h, c.d}, seed, DType::f64, spread).to(type).permute({0, 2, 1, 3});
   };
   Inputs x{make(c.nq, 1, 1.5), make(c.nk, 2, 1.5), make(c.nk, 3, 1), {}};
   if (c.block_q == 0) return x;
@@ -99,20 +73,6 @@ attn::FlashResult flash(const Inputs& x, const Case& c, Device where, DType type
 attn::FlashResult flash(const Inputs& x, const Case& c, Device where, DType type) {
   return flash(x, c, where, type, type);
 }
-// Relative L1 distance; infinities must agree.
-double distance(const Tensor& got, const Tensor& want) {
-  const auto a = got.values<double>(), b = want.values<double>();
-  REQUIRE(a.size() == b.size());
-  double apart = 0, size = 1e-30;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (a[i] == b[i]) continue;
-    if (!std::isfinite(a[i]) || !std::isfinite(b[i])) return HUGE_VAL;
-    apart += std::abs(a[i] - b[i]);
-  }
-  for (const double v : b)
-    if (std::isfinite(v)) size += std::abs(v);
-  return apart / size;
-}
 
 }  // namespace
 
@@ -129,15 +89,15 @@ TEST_SUITE("cuda_flash_hopper") {
           return flash(x, c, kEmulated, type);
         }();
         attn::FlashResult first;
-        for (const Settings& s : schedules()) {
+        for (const Settings& s : schedules(true)) {
           const With with(s);
           const attn::FlashResult got = flash(x, c, kEmulated, type);
           if (!first.o.defined()) {
             first = got;
-            CHECK(distance(got.o, want.o) <= bound);
-            CHECK(distance(got.lse, want.lse) <= 1e-5);
-            CHECK(distance(got.o, twin.o) <= bound);
-            CHECK(distance(got.lse, twin.lse) <= 1e-5);
+            CHECK(relative_l1(got.o, want.o) <= bound);
+            CHECK(relative_l1(got.lse, want.lse) <= 1e-5);
+            CHECK(relative_l1(got.o, twin.o) <= bound);
+            CHECK(relative_l1(got.lse, twin.lse) <= 1e-5);
           }
           CHECK(got.o.values<float>() == first.o.values<float>());
           CHECK(got.lse.values<float>() == first.lse.values<float>());
@@ -149,10 +109,10 @@ TEST_SUITE("cuda_flash_hopper") {
     init();
     for (const Case& c : {kCases[1], kCases[5]}) {
       const Inputs x = inputs(c, DType::bf16);
-      const With with(schedules()[3]);
+      const With with(schedules(true)[3]);
       const attn::FlashResult wide = flash(x, c, kEmulated, DType::bf16, DType::f32),
                               low = flash(x, c, kEmulated, DType::bf16);
-      CHECK(distance(wide.o, flash(x, c, cpu(), DType::f64).o) <= 3e-3);
+      CHECK(relative_l1(wide.o, flash(x, c, cpu(), DType::f64).o) <= 3e-3);
       CHECK(wide.o.to(DType::bf16).values<float>() == low.o.values<float>());
       CHECK(wide.lse.values<float>() == low.lse.values<float>());
     }
@@ -171,8 +131,8 @@ TEST_SUITE("cuda_flash_hopper") {
         const Inputs x = inputs(c, type);
         const attn::FlashResult want = flash(x, c, cpu(), DType::f64),
                                 got = flash(x, c, {DeviceType::cuda, 0}, type);
-        CHECK(distance(got.o, want.o) <= bound);
-        CHECK(distance(got.lse, want.lse) <= 1e-5);
+        CHECK(relative_l1(got.o, want.o) <= bound);
+        CHECK(relative_l1(got.lse, want.lse) <= 1e-5);
       }
   }
 

@@ -6,49 +6,18 @@
 #include <cmath>
 #include <vector>
 
-#include "tenun/core/random.h"
 #include "tenun/cuda/hopper.h"
 #include "tenun/init.h"
+#include "tenun/tests/attention_util.h"
+#include "tenun/tests/emulated_util.h"
 
 using namespace tenun;
+using namespace tenun::test;
 using emulated::launch;
 using emulated::TensorMap;
 using emulated::TensorSource;
 
 namespace {
-
-constexpr Device kEmulated{DeviceType::emulated, 0};
-using Settings = emulation::Settings;
-using Order = Settings::Order;
-
-class With {
- public:
-  explicit With(const Settings& s) : before_(emulation::settings()) { emulation::settings() = s; }
-  ~With() { emulation::settings() = before_; }
-  With(const With&) = delete;
-  With& operator=(const With&) = delete;
-
- private:
-  Settings before_;
-};
-// Four orders, two poisons, boxes and products that come late and early.
-std::vector<Settings> schedules() {
-  return {{Order::forward, 0, 0xff, false},
-          {Order::reverse, 0, 0x7b, true},
-          {Order::shuffled, 1, 0xff, true},
-          {Order::shuffled, 7, 0x7b, false}};
-}
-
-template <class T>
-T* pointer(Tensor& t) {
-  const detail::DeviceCall call("test");
-  return t.mutable_data<T>();
-}
-Tensor normal(const Shape& shape, uint64_t seed, double spread = 1) {
-  Tensor t(shape, DType::f64);
-  fill_normal(t, RandomKey::derive(21, Purpose::test, seed), 0, spread);
-  return t;
-}
 
 // One box, brought by thread 0 and written out by row and column, whatever its place.
 __global__ void read_box(uint16_t* out, const __grid_constant__ TensorMap map, int column, int row,

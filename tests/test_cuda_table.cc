@@ -15,8 +15,8 @@
 #include "tenun/core/random.h"
 #include "tenun/init.h"
 #include "tenun/ops/cases/registry.h"
-#include "tenun/tests/cuda_emulation/block.h"
 #include "tenun/tests/cuda_missing.h"
+#include "tenun/tests/emulated_util.h"
 
 using namespace tenun;
 
@@ -128,16 +128,12 @@ bool same_bits(const Tensor& a, const Tensor& b) {
 
 // The same call with everything turned round that must not matter.
 std::vector<Tensor> turned_round(const OpDef& d, const OpArgs& args, Device where) {
-  using emulation::Settings;
-  Settings& s = emulation::settings();
-  const Settings before = s;
-  s.order = before.order == Settings::Order::reverse ? Settings::Order::forward
-                                                     : Settings::Order::reverse;
-  s.poison = before.poison == 0x7b ? 0xff : 0x7b;
-  s.eager_copies = !before.eager_copies;
-  auto got = results(d, args, where, Lay::plain);
-  s = before;
-  return got;
+  test::Settings s = emulation::settings();
+  s.order = s.order == test::Order::reverse ? test::Order::forward : test::Order::reverse;
+  s.poison = s.poison == 0x7b ? 0xff : 0x7b;
+  s.eager_copies = !s.eager_copies;
+  const test::With with(s);
+  return results(d, args, where, Lay::plain);
 }
 
 // "softmax" of "softmax: no CUDA kernel in this build".

@@ -1,0 +1,48 @@
+// What the tests on the emulated device share: its settings for a while, schedules, comparison of
+// bits, addresses of tensors.
+#pragma once
+#include <cstring>
+#include <vector>
+
+#include "tenun/core/tensor.h"
+#include "tenun/tests/cuda_emulation/block.h"
+
+namespace tenun::test {
+
+inline constexpr Device kEmulated{DeviceType::emulated, 0};
+using Settings = emulation::Settings;
+using Order = Settings::Order;
+
+/// Changes the settings while it lives.
+class With {
+ public:
+  explicit With(const Settings& s) : before_(emulation::settings()) { emulation::settings() = s; }
+  ~With() { emulation::settings() = before_; }
+  With(const With&) = delete;
+  With& operator=(const With&) = delete;
+
+ private:
+  Settings before_;
+};
+
+/// Four orders, two poisons (NaN and a large number), copies that land late and early.
+inline std::vector<Settings> schedules(bool hopper = emulation::settings().hopper) {
+  return {{Order::forward, 0, 0xff, false, hopper},
+          {Order::reverse, 0, 0x7b, true, hopper},
+          {Order::shuffled, 1, 0xff, true, hopper},
+          {Order::shuffled, 7, 0x7b, false, hopper}};
+}
+
+inline bool equal_bits(const Tensor& a, const Tensor& b) {
+  const Tensor x = a.to(cpu()).contiguous(), y = b.to(cpu()).contiguous();
+  return x.nbytes() == y.nbytes() && std::memcmp(x.raw(), y.raw(), x.nbytes()) == 0;
+}
+
+/// The address of a tensor's elements, as a kernel slot gets it.
+template <class T>
+T* pointer(Tensor& t) {
+  const detail::DeviceCall call("test");
+  return t.mutable_data<T>();
+}
+
+}  // namespace tenun::test
