@@ -17,6 +17,7 @@
 #include "tenun/ops/cases/registry.h"
 #include "tenun/tests/cuda_missing.h"
 #include "tenun/tests/emulated_util.h"
+#include "tenun/tests/table_util.h"
 
 using namespace tenun;
 
@@ -25,20 +26,6 @@ namespace {
 Device device() {
   init();
   return {has_device(DeviceType::cuda) ? DeviceType::cuda : DeviceType::emulated, 0};
-}
-
-// The same numbers in a layout with gaps and a permuted order of axes.
-Tensor spread(const Tensor& t) {
-  if (t.rank() == 0) return t;
-  Shape big;
-  for (int i = t.rank() - 1; i >= 0; --i) big.push_back(t.dim(i) + 1);
-  Tensor base = Tensor::full(big, 77, t.dtype(), t.device());
-  Dims back;
-  for (int i = t.rank() - 1; i >= 0; --i) back.push_back(i);
-  Tensor view = base.permute(back);
-  for (int i = 0; i < t.rank(); ++i) view = view.slice(i, 1, 1 + t.dim(i));
-  view.copy_(t);
-  return view;
 }
 
 enum class Lay { plain, strided };
@@ -50,7 +37,7 @@ std::vector<Tensor> results(const OpDef& def, OpArgs a, Device where, Lay layout
   for (Var& v : a.values) {
     if (!v.defined()) continue;
     Tensor t = v.value().to(where);
-    if (layout == Lay::strided) t = spread(t);
+    if (layout == Lay::strided) t = test::strided_copy(t);
     v = is_floating(t.dtype()) ? Var::parameter(t) : Var(t);
     if (is_floating(t.dtype())) params.push_back(v);
   }

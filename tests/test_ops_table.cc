@@ -9,24 +9,11 @@
 #include "tenun/core/parallel.h"
 #include "tenun/core/random.h"
 #include "tenun/ops/cases/registry.h"
+#include "tenun/tests/table_util.h"
 
 using namespace tenun;
 
 namespace {
-
-// The same numbers in a layout with gaps and a permuted order of axes.
-Tensor strided_copy(const Tensor& t) {
-  if (t.rank() == 0) return t;
-  Shape big;
-  for (int i = t.rank() - 1; i >= 0; --i) big.push_back(t.dim(i) + (i == t.rank() - 1 ? 3 : 1));
-  Tensor base = Tensor::full(big, 77, t.dtype());
-  Dims back;
-  for (int i = t.rank() - 1; i >= 0; --i) back.push_back(i);
-  Tensor view = base.permute(back);
-  for (int i = 0; i < t.rank(); ++i) view = view.slice(i, 1, 1 + t.dim(i));
-  view.copy_(t);
-  return view;
-}
 
 double largest(const std::vector<double>& v) {
   double m = 0;
@@ -122,7 +109,7 @@ TEST_SUITE("ops_table") {
           for (const bool strided : {false, true}) {
             if (strided)
               for (Var& v : args.values)
-                if (v.defined()) v = strided_copy(v.value());
+                if (v.defined()) v = test::strided_copy(v.value());
             const auto got = d.call(args);
             REQUIRE(got.size() == want.size());
             for (size_t k = 0; k < want.size(); ++k) {
@@ -172,7 +159,7 @@ TEST_SUITE("ops_table") {
               OpArgs b = a;
               b.values.assign(in.begin(), in.end());
               for (Var& v : b.values)
-                if (v.defined()) v = Var::with_slot(strided_copy(v.value()), v.slot());
+                if (v.defined()) v = Var::with_slot(test::strided_copy(v.value()), v.slot());
               return d.call(b);
             };
           o.most_elements = strided ? 4 : 24;
