@@ -103,6 +103,8 @@ double allowed(DType type, bool rounds) {
              : (type == DType::f32 ? 4e-5 : 4 * epsilon_of(type)) + (rounds ? 4e-3 : 0);
 }
 
+bool is_low(DType t) { return t == DType::bf16 || t == DType::f16; }
+
 bool same_bits(const Tensor& a, const Tensor& b) {
   if (a.defined() != b.defined()) return false;
   if (!a.defined()) return true;
@@ -174,7 +176,13 @@ TEST_SUITE("cuda_table") {
             for (size_t k = 0; k < got.size(); ++k) {
               const double apart = distance(got[k], want[k], size[k]);
               INFO("result ", k, ": ", apart, " of its size apart");
-              CHECK(apart <= allowed(type, rounds_to_8_bits(d, c)));
+              // Differences of large sums lose more in 16 bits, on the CPU as well.
+              double most = allowed(type, rounds_to_8_bits(d, c));
+              if (is_low(type)) {
+                const double of_cpu = distance(want[k], exact[k].to(type), size[k]);
+                if (std::isfinite(of_cpu)) most = std::max(most, 2 * of_cpu);
+              }
+              CHECK(apart <= most);
             }
             ++compared;
             if (where.type != DeviceType::emulated || type == DType::f64 || lay == Lay::strided)

@@ -28,11 +28,15 @@ struct FlashProblem {
   int64_t nq = 0, nk = 0, d = 0;
   double scale = 1;
   Rows q, k, v;
-  Lists rows, columns;               ///< forward and dq read rows, dk and dv columns
-  int64_t block_q = 1, block_k = 1;  ///< of lists, weight and units
-  const void* weight = nullptr;      ///< C (heads, T_m, T_n)
-  double dropout = 0;
+  Lists rows, columns;                ///< forward and dq read rows, dk and dv columns
+  int64_t block_q = 1, block_k = 1;   ///< of lists, weight and units
+  const void* weight = nullptr;       ///< C (heads, T_m, T_n); not with lists
+  float dropout = 0, keep_scale = 1;  ///< keep_scale: the factor of what is kept
   uint64_t key = 0;
+  /// How many queries may share a block of threads.
+  [[nodiscard]] int64_t rows_together() const {
+    return rows.start == nullptr && weight == nullptr ? nq : block_q;
+  }
 };
 
 /// Units of integers held in C (the low-bit products); null: none.
@@ -73,6 +77,15 @@ struct FlashBackward {
                   nullptr;  ///< for the tensor cores: kRowPadding floats behind the last row
   const void *lse = nullptr, *delta = nullptr;                           ///< C (heads, nq)
   void *dq = nullptr, *dk = nullptr, *dv = nullptr, *dweight = nullptr;  ///< C, contiguous, or null
+  float* weight_parts = nullptr;  ///< for the tensor cores: WeightGradient::parts
+};
+
+/// dweight (heads, tm, tn) = sums of dS / weight, from the sums over some rows of each query block.
+struct WeightGradient {
+  const float* parts = nullptr;  ///< (heads, tm, per, tn)
+  const void* weight = nullptr;
+  int64_t pairs = 0, per = 1, tn = 0;  ///< pairs: heads tm tn
+  void* dweight = nullptr;
 };
 
 /// C[b](m, n) = (C +) sum over k of A[b](m, k) B[b](k, n) for every head and every block b of it.

@@ -133,8 +133,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (split.more == 0) return;
   const int slot = planned ? number : number * split.more;
   const int bh = split.tile / columns.tiles;
-  const auto rows = TensorRows<kKeys>::at(
-      p.columns, bh, static_cast<unsigned>(split.tile - bh * columns.tiles), p.nk, p.block_k);
+  const auto rows =
+      TensorRows<kKeys>::at(p.columns, bh, static_cast<unsigned>(split.tile - bh * columns.tiles),
+                            p.nk, p.block_k, p.weight != nullptr);
   auto* const to = reinterpret_cast<float2*>(result + (bh * p.nk + rows.first) * p.d);
   const auto* const from = reinterpret_cast<const float2*>(more + int64_t{slot} * kKeys * p.d);
   const int count = rows.end - rows.first < kKeys ? rows.end - rows.first : kKeys;  // of the tile
@@ -157,7 +158,8 @@ ColumnWork::ColumnWork(const FlashBackward& a) {
   const FlashProblem& p = a.in;
   const bool listed = p.columns.start != nullptr;
   const int64_t per = up(listed && p.block_k < p.nk ? p.block_k : p.nk, kKeys);
-  parts_.tiles = static_cast<int>(tensor_tiles<kKeys>(p.columns, p.nk, p.block_k));
+  parts_.tiles =
+      static_cast<int>(tensor_tiles<kKeys>(p.columns, p.nk, p.block_k, p.weight != nullptr));
   const int64_t all = p.heads * parts_.tiles;
   if (listed) {
     const int64_t longest = up(up(p.nq, p.block_q) * p.block_q, kKeys);

@@ -23,7 +23,8 @@ FlashProblem problem(const Tensor& q, const Tensor& k, const Tensor& v, const Fl
   const int64_t block_k = args.lists != nullptr ? args.lists->block_k : args.block_k;
   p.block_q = block_q > 0 ? block_q : p.nq, p.block_k = block_k > 0 ? block_k : p.nk;
   p.weight = read(args.weight);
-  p.dropout = args.dropout, p.key = args.key.key;
+  p.dropout = static_cast<float>(args.dropout), p.key = args.key.key;
+  p.keep_scale = static_cast<float>(1 / (1 - args.dropout));
   return p;
 }
 
@@ -66,14 +67,17 @@ int64_t whole_chunks(int64_t d, LowBit scores) {
   return (d + chunk - 1) / chunk * chunk;
 }
 
+/// Is it more than softmax(scale q k^T) v with a positive scale?
+bool is_general(const FlashProblem& p) {
+  return p.weight != nullptr || p.dropout > 0 || !(p.scale > 0);
+}
 /// Do the tensor-core kernels take this? What they do not take is said once.
-bool on_tensor_cores(const Tensor& q, const FlashProblem& p) {
+bool on_tensor_cores(const Tensor& q, const FlashProblem& p, attn::Quant quant) {
   if (q.dtype() != DType::bf16 && q.dtype() != DType::f16) return false;
-  const char* const why = q.dim(3) > 128        ? "a head size above 128"
-                          : p.weight != nullptr ? "soft weights"
-                          : p.dropout > 0       ? "dropout of probabilities"
-                          : !(p.scale > 0)      ? "a scale that is not positive"
-                                                : nullptr;
+  const char* const why = q.dim(3) > 128 ? "a head size above 128"
+                          : quant.any() && is_general(p)
+                              ? "soft weights, dropout or a negative scale with low-bit products"
+                              : nullptr;
   if (why != nullptr) attn::note_plain_kernel(why);
   return why == nullptr;
 }
@@ -155,7 +159,7 @@ void flash_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, con
   if (q.numel() == 0) return;
   const DType type = attn::compute_dtype(q.dtype());
   const attn::Quant quant = k.numel() > 0 ? args.quant : attn::Quant{};
-  const bool fast = k.numel() > 0 && on_tensor_cores(q, problem(q, k, v, args));
+  const bool fast = k.numel() > 0 && on_tensor_cores(q, problem(q, k, v, args), quant);
   const int64_t d = fast ? whole_chunks(q.dim(3), quant.qk) : q.dim(3);
   const Tensor qs = fast ? chunked(q, d) : q, ks = fast ? chunked(k, d) : k,
                vs = fast ? chunked(v, d) : v;
@@ -176,6 +180,8 @@ void flash_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, con
       bf ? flash_forward_low_bf16(a) : flash_forward_low_f16(a);
   } else if (!fast) {
     flash_forward_plain(a, type);
+  } else if (is_general(a.in)) {
+    bf ? flash_forward_general_bf16(a) : flash_forward_general_f16(a);
   } else if (!(bf ? flash_forward_hopper_bf16(a) : flash_forward_hopper_f16(a))) {
     bf ? flash_forward_bf16(a) : flash_forward_f16(a);
   }
@@ -191,7 +197,7 @@ void flash_backward(FlashGrads& g, const Tensor& dy, const Tensor& q, const Tens
     return;
   }
   const bool fast =
-      on_tensor_cores(q, problem(q, k, v, args)) && (!dy.defined() || dy.dtype() == q.dtype());
+      on_tensor_cores(q, problem(q, k, v, args), {}) && (!dy.defined() || dy.dtype() == q.dtype());
   const int64_t d = fast ? whole_chunks(q.dim(3), LowBit::none) : q.dim(3);
   const Tensor qs = fast ? chunked(q, d) : q, ks = fast ? chunked(k, d) : k,
                vs = fast ? chunked(v, d) : v, dys = fast ? chunked(dy, d) : dy;
@@ -206,7 +212,11 @@ void flash_backward(FlashGrads& g, const Tensor& dy, const Tensor& q, const Tens
   base_two({lse.data<float>(), delta.data<float>(), l2.mutable_data<float>(),
             padded.mutable_data<float>(), lse.numel()});
   a.l2 = l2.data<float>(), a.padded_delta = padded.data<float>();
-  q.dtype() == DType::bf16 ? flash_backward_bf16(a) : flash_backward_f16(a);
+  const bool bf = q.dtype() == DType::bf16;
+  if (is_general(a.in))
+    bf ? flash_backward_general_bf16(a) : flash_backward_general_f16(a);
+  else
+    bf ? flash_backward_bf16(a) : flash_backward_f16(a);
   for (Widened* w : {&dq, &dk, &dv}) w->finish();
 }
 

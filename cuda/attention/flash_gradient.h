@@ -8,21 +8,28 @@
 //  computed
 //      transposed, so that their sums are the A operands of dv += P^T dy and dk += dS^T q. Long
 //      columns start first, and in several parts (columns.h).
+// Soft weights and dropout: general.h. The gradient of a weight is the sum of dS over its pair of
+// blocks, divided by it: the dq kernel sums by warp, for it has dS in registers.
 #pragma once
+#include <optional>
+
 #include "tenun/cuda/attention/columns.h"
+#include "tenun/cuda/attention/general.h"
 #include "tenun/cuda/attention/launch.h"
-#include "tenun/cuda/attention/tensor_tile.h"
 
 namespace tenun::TENUN_BACKEND::attention {
 
 inline constexpr int kGradientThreads = 128;
 
-template <int D, int MT>
+inline constexpr int kGradientWarps = kGradientThreads / 32;
+
+template <int D, int MT, bool kGeneral>
 constexpr size_t dq_shared() {
-  return (2 * 64 * MT + 3 * kKeys) * 2 * D + 2 * kKeys * sizeof(int);
+  return (2 * 64 * MT + 3 * kKeys) * 2 * D + 2 * kKeys * sizeof(int) +
+         (kGeneral ? 2 * kKeys * sizeof(float) : 0);
 }
 
-template <class T, int D, int MT, int kBlocks>
+template <class T, int D, int MT, int kBlocks, bool kGeneral>
 __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const FlashBackward a) {
   constexpr int kRow = 2 * D, kRows = 64 * MT, kSlice = 32, kBlock = kGradientThreads;
   TENUN_DYNAMIC_SHARED(unsigned char, memory);
@@ -30,20 +37,39 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
                        *const k_tiles = g_tile + kRows * kRow,
                        *const v_tile = k_tiles + 2 * kKeys * kRow;
   int* const ids = reinterpret_cast<int*>(v_tile + kKeys * kRow);
+  float* const weights = reinterpret_cast<float*>(ids + 2 * kKeys);  // of two tiles, if kGeneral
   const FlashProblem& p = a.in;
+  const bool weighted = kGeneral && p.weight != nullptr, drops = kGeneral && p.dropout > 0;
   const int tid = static_cast<int>(threadIdx.x), lane = tid & 31, own = (tid >> 5) * 16 * MT;
   const int64_t bh = blockIdx.y;
   const bool with_dy = a.dy.p != nullptr;
-  const auto rows = TensorRows<kRows>::of(p.rows, bh, p.nq, p.block_q);
+  const auto rows = TensorRows<kRows>::of(p.rows, bh, p.nq, p.block_q, weighted);
+  // Sums of dS by block of keys that this warp keeps.
+  const int64_t key_blocks = blocks_of(p.nk, p.block_k);
+  float* const parts =
+      kGeneral && a.weight_parts != nullptr
+          ? a.weight_parts +
+                ((bh * gridDim.x + blockIdx.x) * kGradientWarps + (tid >> 5)) * key_blocks
+          : nullptr;
+  if (rows.first >= rows.end) {  // l2 and delta end where the padding does
+    if (parts != nullptr)
+      for (int64_t i = lane; i < key_blocks; i += 32) parts[i] = 0;
+    return;
+  }
   const Visit keys = Visit::of(p.rows, rows.list, p.block_k, p.nk);
   const Bytes k = Bytes::of<T>(p.k, bh, p.d), v = Bytes::of<T>(p.v, bh, p.d);
   const int tiles = (keys.count + kKeys - 1) / kKeys;
   int at_rows = offset_rows<kRow>(lane), at_columns = offset_columns<kRow>(lane);
   // l2 and delta are read again for every slice, from the first-level cache: registers are scarce.
   int row = static_cast<int>(bh * p.nq) + rows.first + own + (lane >> 2);
-  float dq[MT][D / 8][4] = {};
+  float dq[MT][D / 8][4] = {}, weight_sum = 0;
   const auto name_tokens = [&](int tile) {
     if (tid < kKeys) ids[(tile & 1) * kKeys + tid] = keys.token(tile * kKeys + tid);
+  };
+  const auto read_weights = [&](int tile) {
+    const int at = tile * kKeys + tid;
+    if (weighted && tid < kKeys && at < keys.valid)
+      weights[(tile & 1) * kKeys + tid] = log_weight(p, bh, rows.first, at);
   };
   const auto copy_k = [&](int tile) {
     load_tokens<kKeys, kRow, kBlock>(k_tiles + (tile & 1) * kKeys * kRow, k,
@@ -61,6 +87,7 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
                                      tid);
     copy_k(0), copy_v(0);
     cp_commit();
+    read_weights(0);
   }
   const float by = static_cast<float>(p.scale) * kLog2E;
   for (int j = 0; j < tiles; ++j) {
@@ -70,6 +97,7 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
     if (j + 1 < tiles) {
       copy_k(j + 1);
       cp_commit();
+      read_weights(j + 1);
     }
     if (j + 2 < tiles) name_tokens(j + 2);
     TENUN_NO_UNROLL
@@ -79,50 +107,23 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
       TENUN_UNROLL
       for (int i = 0; i < MT; ++i) {
         set_all(s[i], 0.0f);
-        const float d0 = -a.padded_delta[row + 16 * i], d1 = -a.padded_delta[row + 16 * i + 8];
+        const float d0 = drops ? 0 : -a.padded_delta[row + 16 * i],
+                    d1 = drops ? 0 : -a.padded_delta[row + 16 * i + 8];
         TENUN_UNROLL
         for (int n = 0; n < kSlice / 8; ++n)
           dp[i][n][0] = dp[i][n][1] = d0, dp[i][n][2] = dp[i][n][3] = d1;
       }
-      TENUN_UNROLL
-      for (int step = 0; step < D / 16; ++step) {
-        unsigned x[MT][4];
-        TENUN_UNROLL
-        for (int i = 0; i < MT; ++i) load_a<kRow>(x[i], q_tile + own * kRow, at_rows, 16 * i, step);
-        TENUN_UNROLL
-        for (int n = 0; n < kSlice / 16; ++n) {
-          unsigned b[4];
-          load_bt<kRow>(b, k_tile, at_columns, n0 + n * 16, step);
-          TENUN_UNROLL
-          for (int i = 0; i < MT; ++i) {
-            mma<T>(s[i][2 * n], x[i], b[0], b[1]);
-            mma<T>(s[i][2 * n + 1], x[i], b[2], b[3]);
-          }
-        }
-      }
-      if (with_dy) {
-        TENUN_UNROLL
-        for (int step = 0; step < D / 16; ++step) {
-          unsigned x[MT][4];
-          TENUN_UNROLL
-          for (int i = 0; i < MT; ++i)
-            load_a<kRow>(x[i], g_tile + own * kRow, at_rows, 16 * i, step);
-          TENUN_UNROLL
-          for (int n = 0; n < kSlice / 16; ++n) {
-            unsigned b[4];
-            load_bt<kRow>(b, v_tile, at_columns, n0 + n * 16, step);
-            TENUN_UNROLL
-            for (int i = 0; i < MT; ++i) {
-              mma<T>(dp[i][2 * n], x[i], b[0], b[1]);
-              mma<T>(dp[i][2 * n + 1], x[i], b[2], b[3]);
-            }
-          }
-        }
-      }
+      add_scores<T, kRow>(s, q_tile + own * kRow, k_tile, at_rows, at_columns, n0);
+      if (with_dy) add_scores<T, kRow>(dp, g_tile + own * kRow, v_tile, at_rows, at_columns, n0);
       if (n0 + kSlice == kKeys && j + 1 < tiles) {
         __syncthreads();  // V of tile j is not read again
         copy_v(j + 1);
         cp_commit();
+      }
+      if constexpr (kGeneral) {
+        TENUN_UNROLL
+        for (int i = 0; i < MT; ++i)
+          weigh_scores(s[i], by, weighted ? weights + (j & 1) * kKeys + n0 : nullptr, lane);
       }
       // A key that is not there has s = 0, and exp2(0 - l2) may overflow: 0 * inf would be NaN.
       if ((j + 1) * kKeys > keys.valid) {
@@ -131,32 +132,41 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
       }
       TENUN_UNROLL
       for (int i = 0; i < MT; ++i) {
-        const float l0 = a.l2[row + 16 * i], l1 = a.l2[row + 16 * i + 8];
+        const int first = rows.first + own + 16 * i;
+        float l0 = a.l2[row + 16 * i], l1 = a.l2[row + 16 * i + 8];
+        if constexpr (kGeneral) {  // rows of another block must not count for its weights
+          if (first + row_of(0, lane) >= rows.end) l0 = INFINITY;
+          if (first + row_of(2, lane) >= rows.end) l1 = INFINITY;
+        }
+        if (drops) {
+          const unsigned bits = kept<kSlice / 8>(p, [&](int n, int e) {
+            const int key = keys.token(j * kKeys + n0 + column_of(n, e, lane));
+            return (bh * p.nq + first + row_of(e, lane)) * p.nk + key;
+          });
+          const float d0 = a.padded_delta[row + 16 * i], d1 = a.padded_delta[row + 16 * i + 8];
+          TENUN_UNROLL
+          for (int n = 0; n < kSlice / 8; ++n) {
+            TENUN_UNROLL
+            for (int e = 0; e < 4; ++e)
+              dp[i][n][e] =
+                  kept_or_zero(bits, n, e, dp[i][n][e] * p.keep_scale) - (e < 2 ? d0 : d1);
+          }
+        }
         TENUN_UNROLL
         for (int n = 0; n < kSlice / 8; ++n) {
           TENUN_UNROLL
           for (int e = 0; e < 4; ++e)
-            s[i][n][e] = ex2(fmaf(s[i][n][e], by, -(e < 2 ? l0 : l1))) * dp[i][n][e];
+            s[i][n][e] =
+                ex2(fmaf(s[i][n][e], kGeneral ? 1.0f : by, -(e < 2 ? l0 : l1))) * dp[i][n][e];
         }
       }
-      TENUN_UNROLL
-      for (int step = 0; step < kSlice / 16; ++step) {
-        unsigned x[MT][4];
-        TENUN_UNROLL
-        for (int i = 0; i < MT; ++i) sums_to_a<T>(x[i], s[i][2 * step], s[i][2 * step + 1]);
-        TENUN_UNROLL
-        for (int n = 0; n < D / 16; ++n) {
-          unsigned b[4];
-          load_b<kRow>(b, k_tile, at_rows, n0 + step * 16, n);
-          TENUN_UNROLL
-          for (int i = 0; i < MT; ++i) {
-            mma<T>(dq[i][2 * n], x[i], b[0], b[1]);
-            mma<T>(dq[i][2 * n + 1], x[i], b[2], b[3]);
-          }
-        }
+      if constexpr (kGeneral) {
+        if (parts != nullptr) sum_by_block(weight_sum, s, j * kKeys + n0, p, parts, lane);
       }
+      add_values<T, D>(dq, s, k_tile, at_rows, n0);
     }
   }
+  if (kGeneral && a.dq == nullptr) return;
   const auto scale = static_cast<float>(p.scale);
   TENUN_UNROLL
   for (int i = 0; i < MT; ++i)
@@ -172,7 +182,7 @@ constexpr size_t dkdv_shared() {
   return 2 * kKeys * 2 * D + 2 * kStage<D> + 2 * kKeys * sizeof(int);
 }
 
-template <class T, int D, int kSlice, int kBlocks>
+template <class T, int D, int kSlice, int kBlocks, bool kGeneral>
 __global__ void __launch_bounds__(kGradientThreads, kBlocks)
     dkdv_kernel(const FlashBackward a, const ColumnParts columns) {
   constexpr int kRow = 2 * D, kBlock = kGradientThreads;
@@ -181,12 +191,13 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
                        *const stages = v_tile + kKeys * kRow;
   int* const ids = reinterpret_cast<int*>(stages + 2 * kStage<D>);
   const FlashProblem& p = a.in;
+  const bool weighted = kGeneral && p.weight != nullptr, drops = kGeneral && p.dropout > 0;
   const int tid = static_cast<int>(threadIdx.x), lane = tid & 31, own = (tid >> 5) * 16;
   const ColumnPart part = columns.part(static_cast<int>(blockIdx.x));
   if (part.parts == 0) return;
   const int bh = part.tile / columns.tiles;
-  const auto rows =
-      TensorRows<kKeys>::at(p.columns, bh, part.tile - bh * columns.tiles, p.nk, p.block_k);
+  const auto rows = TensorRows<kKeys>::at(p.columns, bh, part.tile - bh * columns.tiles, p.nk,
+                                          p.block_k, weighted);
   const bool with_dy = a.dy.p != nullptr;
   const Visit queries = Visit::of(p.columns, rows.list, p.block_q, p.nq);
   const Bytes q = Bytes::of<T>(p.q, bh, p.d), g = Bytes::of<T>(a.dy, bh, p.d);
@@ -206,12 +217,15 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
     cp_commit();
   };
   // l2 and delta of a piece: thread t reads them for query t; a query that is not there has P = 0.
+  // Its weight is a factor of P = exp2(s - l2).
   struct RowNumbers {
     float l2, delta;
   };
   const auto read_numbers = [&](int piece) {
     const int id = tid < kKeys ? ids[(piece & 1) * kKeys + tid] : -1;
-    return id < 0 ? RowNumbers{INFINITY, 0} : RowNumbers{l2[id], delta[id]};
+    if (id < 0) return RowNumbers{INFINITY, 0};
+    const float weight = weighted ? log_weight(p, bh, id, rows.first) : 0;
+    return RowNumbers{l2[id] - weight, delta[id]};
   };
   const auto keep_numbers = [&](int piece, const RowNumbers& r) {
     float* const to = reinterpret_cast<float*>(stage(piece) + 2 * kKeys * kRow);
@@ -260,6 +274,14 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
           }
         }
       }
+      unsigned bits = 0;
+      if (drops) {
+        bits = kept<kSlice / 8>(p, [&](int n, int e) {
+          const int query = queries.token(j * kKeys + n0 + column_of(n, e, lane)),
+                    key = rows.first + own + row_of(e, lane);
+          return (bh * p.nq + query) * p.nk + key;
+        });
+      }
       TENUN_UNROLL
       for (int n = 0; n < kSlice / 8; ++n) {
         const int at = n0 + n * 8 + (lane & 3) * 2;
@@ -268,7 +290,9 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
         TENUN_UNROLL
         for (int e = 0; e < 4; ++e) {
           s[n][e] = ex2(fmaf(s[n][e], by, -((e & 1) != 0 ? l.y : l.x)));
+          if (drops) dp[n][e] = kept_or_zero(bits, n, e, dp[n][e] * p.keep_scale);
           dp[n][e] = s[n][e] * (dp[n][e] - ((e & 1) != 0 ? d.y : d.x));
+          if (drops) s[n][e] = kept_or_zero(bits, n, e, s[n][e] * p.keep_scale);
         }
       }
       TENUN_UNROLL
@@ -303,34 +327,45 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
   if (a.dv != nullptr) keep(static_cast<float*>(a.dv), columns.more_dv, dv, 1.0f);
 }
 
-template <class T, int D, int MT, int kBlocks>
-void launch_dq(const FlashBackward& a) {
+template <class T, int D, int MT, int kBlocks, bool kGeneral>
+void launch_dq(FlashBackward a) {
   const FlashProblem& p = a.in;
-  launch(dq_kernel<T, D, MT, kBlocks>,
-         dim3(static_cast<unsigned>(tensor_tiles<64 * MT>(p.rows, p.nq, p.block_q)),
-              static_cast<unsigned>(p.heads)),
-         dim3(kGradientThreads), dq_shared<D, MT>(), a);
+  const int64_t tiles =
+      tensor_tiles<64 * MT>(p.rows, p.nq, p.block_q, kGeneral && p.weight != nullptr);
+  const int64_t tm = (p.nq + p.block_q - 1) / p.block_q, tn = (p.nk + p.block_k - 1) / p.block_k;
+  std::optional<Scratch<float>> parts;
+  if (kGeneral && a.dweight != nullptr)
+    a.weight_parts = parts.emplace(p.heads * tiles * kGradientWarps * tn).get();
+  launch(dq_kernel<T, D, MT, kBlocks, kGeneral>,
+         dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(p.heads)), dim3(kGradientThreads),
+         dq_shared<D, MT, kGeneral>(), a);
+  if (parts)
+    weight_gradient(
+        {parts->get(), p.weight, p.heads * tm * tn, tiles / tm * kGradientWarps, tn, a.dweight});
 }
-template <class T, int D, int kSlice, int kBlocks>
+template <class T, int D, int kSlice, int kBlocks, bool kGeneral>
 void launch_dkdv(const FlashBackward& a) {
   const ColumnWork work(a);
-  launch(dkdv_kernel<T, D, kSlice, kBlocks>, dim3(static_cast<unsigned>(work.room())),
+  launch(dkdv_kernel<T, D, kSlice, kBlocks, kGeneral>, dim3(static_cast<unsigned>(work.room())),
          dim3(kGradientThreads), dkdv_shared<D>(), a, work.parts());
   work.add_up(a);
 }
 
-template <class T>
+template <class T, bool kGeneral>
 void run_flash_gradient(const FlashBackward& a) {
   const FlashProblem& p = a.in;
-  const bool wide = (p.rows.start == nullptr ? p.nq : p.block_q) > 64;
-  if (a.dq != nullptr) {
+  const bool wide = p.rows_together() > 64;
+  if (a.dq != nullptr || a.dweight != nullptr) {
     if (p.d <= 64)
-      wide ? launch_dq<T, 64, 2, 3>(a) : launch_dq<T, 64, 1, 3>(a);
+      wide ? launch_dq<T, 64, 2, kGeneral ? 2 : 3, kGeneral>(a)
+           : launch_dq<T, 64, 1, 3, kGeneral>(a);
+    else if (kGeneral || !wide)
+      launch_dq<T, 128, 1, 2, kGeneral>(a);
     else
-      wide ? launch_dq<T, 128, 2, 2>(a) : launch_dq<T, 128, 1, 2>(a);
+      launch_dq<T, 128, kGeneral ? 1 : 2, 2, kGeneral>(a);
   }
   if (a.dk != nullptr || a.dv != nullptr)
-    p.d <= 64 ? launch_dkdv<T, 64, 32, 3>(a) : launch_dkdv<T, 128, 32, 2>(a);
+    p.d <= 64 ? launch_dkdv<T, 64, 32, 3, kGeneral>(a) : launch_dkdv<T, 128, 32, 2, kGeneral>(a);
 }
 
 }  // namespace tenun::TENUN_BACKEND::attention

@@ -3,6 +3,6 @@
 
 namespace tenun::TENUN_BACKEND::attention {
 
-void flash_backward_bf16(const FlashBackward& a) { run_flash_gradient<bf16>(a); }
+void flash_backward_bf16(const FlashBackward& a) { run_flash_gradient<bf16, false>(a); }
 
 }  // namespace tenun::TENUN_BACKEND::attention

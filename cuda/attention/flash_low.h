@@ -197,7 +197,9 @@ __global__ void __launch_bounds__(128, kBlocks) flash_low_kernel(const FlashForw
         }
       }
     } else {
-      score_tile<S, D, MT>(s, q_tile, k_tile, at_q, at_k);
+      TENUN_UNROLL
+      for (int i = 0; i < MT; ++i) set_all(s[i], 0.0f);
+      add_scores<S, kQk>(s, q_tile, k_tile, at_q, at_k);
     }
     if (there < kKeys) {  // the same in all threads
       TENUN_UNROLL

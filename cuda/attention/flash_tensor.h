@@ -3,72 +3,22 @@
 // not the limit); keys come in tiles of 64 through two buffers, one barrier a tile:
 //   wait for tile j, barrier, start the copies of tile j + 1, S = Q K^T, softmax, O += P V.
 // Base-2 online softmax in f32; the sums are rescaled only when a maximum of the warp's rows grew.
-// P passes from S to P V in registers. Products of low bits: flash_low.h.
+// P passes from S to P V in registers. Products of low bits: flash_low.h; soft weights and dropout:
+// general.h.
 // `opaque` keeps addresses from being held in registers across the loop: without it the kernels for
 // D = 128 spill.
 #pragma once
+#include "tenun/cuda/attention/general.h"
 #include "tenun/cuda/attention/launch.h"
-#include "tenun/cuda/attention/tensor_tile.h"
 
 namespace tenun::TENUN_BACKEND::attention {
 
-template <int D, int MT>
+template <int D, int MT, bool kGeneral>
 struct ForwardShape {
   static constexpr int kRows = 64 * MT, kThreads = 128, kRow = 2 * D;
-  static constexpr size_t kShared = (kRows + 4 * kKeys) * kRow + 2 * kKeys * sizeof(int);
+  static constexpr size_t kShared = (kRows + 4 * kKeys) * kRow + 2 * kKeys * sizeof(int) +
+                                    (kGeneral ? 2 * kKeys * sizeof(float) : 0);
 };
-
-/// s += the products of 16 MT queries and 64 keys, rows of kBytes.
-template <class T, int kBytes, int MT, class Sum>
-__device__ __forceinline__ void add_scores(Sum (&s)[MT][kKeys / 8][4], const unsigned char* q,
-                                           const unsigned char* k, int at_q, int at_k) {
-  TENUN_UNROLL
-  for (int step = 0; step < kBytes / 32; ++step) {
-    unsigned a[MT][4];
-    TENUN_UNROLL
-    for (int i = 0; i < MT; ++i) load_a<kBytes>(a[i], q, at_q, 16 * i, step);
-    TENUN_UNROLL
-    for (int n = 0; n < kKeys / 16; ++n) {
-      unsigned b[4];
-      load_bt<kBytes>(b, k, at_k, n * 16, step);
-      TENUN_UNROLL
-      for (int i = 0; i < MT; ++i) {
-        mma<T>(s[i][2 * n], a[i], b[0], b[1]);
-        mma<T>(s[i][2 * n + 1], a[i], b[2], b[3]);
-      }
-    }
-  }
-}
-/// The scores themselves, of 16-bit operands.
-template <class T, int D, int MT>
-__device__ __forceinline__ void score_tile(float (&s)[MT][kKeys / 8][4], const unsigned char* q,
-                                           const unsigned char* k, int at_q, int at_k) {
-  TENUN_UNROLL
-  for (int i = 0; i < MT; ++i) set_all(s[i], 0.0f);
-  add_scores<T, 2 * D>(s, q, k, at_q, at_k);
-}
-/// o += P V for 64 keys: P from the sums of the scores, V of 16 bits.
-template <class T, int D, int MT>
-__device__ __forceinline__ void add_values(float (&o)[MT][D / 8][4],
-                                           const float (&s)[MT][kKeys / 8][4],
-                                           const unsigned char* v, int at_v) {
-  TENUN_UNROLL
-  for (int step = 0; step < kKeys / 16; ++step) {
-    unsigned w[MT][4];
-    TENUN_UNROLL
-    for (int i = 0; i < MT; ++i) sums_to_a<T>(w[i], s[i][2 * step], s[i][2 * step + 1]);
-    TENUN_UNROLL
-    for (int n = 0; n < D / 16; ++n) {
-      unsigned b[4];
-      load_b<2 * D>(b, v, at_v, step * 16, n);
-      TENUN_UNROLL
-      for (int i = 0; i < MT; ++i) {
-        mma<T>(o[i][2 * n], w[i], b[0], b[1]);
-        mma<T>(o[i][2 * n + 1], w[i], b[2], b[3]);
-      }
-    }
-  }
-}
 
 /// Takes the scores of two rows of 16 into their maxima, and scales what was summed to the new
 /// ones. `by` scales scores to base 2 and is positive: the maximum may be taken before.
@@ -131,18 +81,20 @@ __device__ __forceinline__ void store_results(const FlashForward& a, const float
     store_rows<D>(a.o, a.o_dtype, bh * p.nq * p.d, o, first, end, p.d, by[0], by[1], lane);
 }
 
-template <class T, int D, int MT, int kBlocks>
+template <class T, int D, int MT, int kBlocks, bool kGeneral>
 __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashForward a) {
-  using Shape = ForwardShape<D, MT>;
+  using Shape = ForwardShape<D, MT, kGeneral>;
   constexpr int kRow = Shape::kRow, kBlock = Shape::kThreads;
   TENUN_DYNAMIC_SHARED(unsigned char, memory);
   unsigned char *const q_tile = memory, *const k_tiles = q_tile + Shape::kRows * kRow,
                        *const v_tiles = k_tiles + 2 * kKeys * kRow;
   int* const ids = reinterpret_cast<int*>(v_tiles + 2 * kKeys * kRow);
+  float* const weights = reinterpret_cast<float*>(ids + 2 * kKeys);  // of two tiles, if kGeneral
   const FlashProblem& p = a.in;
+  const bool weighted = kGeneral && p.weight != nullptr, drops = kGeneral && p.dropout > 0;
   const int tid = static_cast<int>(threadIdx.x), lane = tid & 31;
   const int64_t bh = blockIdx.y;
-  const auto rows = TensorRows<Shape::kRows>::of(p.rows, bh, p.nq, p.block_q);
+  const auto rows = TensorRows<Shape::kRows>::of(p.rows, bh, p.nq, p.block_q, weighted);
   const Visit keys = Visit::of(p.rows, rows.list, p.block_k, p.nk);
   const Bytes k = Bytes::of<T>(p.k, bh, p.d), v = Bytes::of<T>(p.v, bh, p.d);
   const int own = (tid >> 5) * 16 * MT, tiles = (keys.count + kKeys - 1) / kKeys;
@@ -157,6 +109,11 @@ __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashF
   const auto name_tokens = [&](int tile) {
     if (tid < kKeys) ids[(tile & 1) * kKeys + tid] = keys.token(tile * kKeys + tid);
   };
+  const auto read_weights = [&](int tile) {
+    const int at = tile * kKeys + tid;
+    if (weighted && tid < kKeys && at < keys.valid)
+      weights[(tile & 1) * kKeys + tid] = log_weight(p, bh, rows.first, keys.token(at));
+  };
   const auto start_copies = [&](int tile) {
     const int* const from = ids + (tile & 1) * kKeys;
     load_tokens<kKeys, kRow, kBlock>(k_tiles + (tile & 1) * kKeys * kRow, k, from, tid);
@@ -170,6 +127,7 @@ __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashF
     load_rows<Shape::kRows, kRow, kBlock>(q_tile, Bytes::of<T>(p.q, bh, p.d), rows.first, rows.end,
                                           tid);
     start_copies(0);
+    read_weights(0);
   }
   const float by = static_cast<float>(p.scale) * kLog2E;
   for (int j = 0; j < tiles; ++j) {
@@ -177,17 +135,37 @@ __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashF
     __syncthreads();  // ... and everybody's; tile j - 1 and the names of tile j are not read again
     if (j + 1 < tiles) start_copies(j + 1);
     if (j + 2 < tiles) name_tokens(j + 2);
+    if (j + 1 < tiles) read_weights(j + 1);
     opaque(at_q), opaque(at_k), opaque(at_v);
     float s[MT][kKeys / 8][4];
-    score_tile<T, D, MT>(s, q_tile, k_tiles + (j & 1) * kKeys * kRow, at_q, at_k);
+    TENUN_UNROLL
+    for (int i = 0; i < MT; ++i) set_all(s[i], 0.0f);
+    add_scores<T, kRow>(s, q_tile, k_tiles + (j & 1) * kKeys * kRow, at_q, at_k);
+    if constexpr (kGeneral) {
+      TENUN_UNROLL
+      for (int i = 0; i < MT; ++i)
+        weigh_scores(s[i], by, weighted ? weights + (j & 1) * kKeys : nullptr, lane);
+    }
     if ((j + 1) * kKeys > keys.valid) {  // the same in all threads
       TENUN_UNROLL
       for (int i = 0; i < MT; ++i) mask_tail(s[i], j * kKeys, keys.valid, lane);
     }
     TENUN_UNROLL
     for (int i = 0; i < MT; ++i) {
-      raise_maxima<D>(s[i], o[i], most[i], total[i], by);
-      probabilities(s[i], most[i], total[i], by);
+      raise_maxima<D>(s[i], o[i], most[i], total[i], kGeneral ? 1.0f : by);
+      probabilities(s[i], most[i], total[i], kGeneral ? 1.0f : by);
+      if (drops && a.o != nullptr) {
+        const unsigned bits = kept<kKeys / 8>(p, [&](int n, int e) {
+          const int row = rows.first + own + 16 * i + row_of(e, lane);
+          return (bh * p.nq + row) * p.nk + keys.token(j * kKeys + column_of(n, e, lane));
+        });
+        TENUN_UNROLL
+        for (int n = 0; n < kKeys / 8; ++n) {
+          TENUN_UNROLL
+          for (int e = 0; e < 4; ++e)
+            s[i][n][e] = kept_or_zero(bits, n, e, s[i][n][e] * p.keep_scale);
+        }
+      }
     }
     if (a.o != nullptr) add_values<T, D, MT>(o, s, v_tiles + (j & 1) * kKeys * kRow, at_v);
   }
@@ -196,25 +174,30 @@ __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashF
     store_results<D>(a, o[i], most[i], total[i], bh, rows.first + own + 16 * i, rows.end, lane);
 }
 
-template <class T, int D, int MT, int kBlocks>
+template <class T, int D, int MT, int kBlocks, bool kGeneral>
 void launch_flash_tensor(const FlashForward& a) {
-  using Shape = ForwardShape<D, MT>;
+  using Shape = ForwardShape<D, MT, kGeneral>;
   const FlashProblem& p = a.in;
-  launch(flash_tensor_kernel<T, D, MT, kBlocks>,
-         dim3(static_cast<unsigned>(tensor_tiles<Shape::kRows>(p.rows, p.nq, p.block_q)),
-              static_cast<unsigned>(p.heads)),
-         dim3(Shape::kThreads), Shape::kShared, a);
+  const int64_t tiles =
+      tensor_tiles<Shape::kRows>(p.rows, p.nq, p.block_q, kGeneral && p.weight != nullptr);
+  launch(flash_tensor_kernel<T, D, MT, kBlocks, kGeneral>,
+         dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(p.heads)), dim3(Shape::kThreads),
+         Shape::kShared, a);
 }
 
-/// Blocks of 128 queries, or of 64 where the blocks of the lists are that small.
-template <class T>
+/// Blocks of 128 queries, or of 64 where the blocks of the lists or weights are that small, or
+/// where the general form has no registers for more.
+template <class T, bool kGeneral>
 void run_flash_tensor(const FlashForward& a) {
   const FlashProblem& p = a.in;
-  const bool wide = (p.rows.start == nullptr ? p.nq : p.block_q) > 64;
+  const bool wide = p.rows_together() > 64;
   if (p.d <= 64)
-    wide ? launch_flash_tensor<T, 64, 2, 3>(a) : launch_flash_tensor<T, 64, 1, 3>(a);
+    wide ? launch_flash_tensor<T, 64, 2, kGeneral ? 2 : 3, kGeneral>(a)
+         : launch_flash_tensor<T, 64, 1, 3, kGeneral>(a);
+  else if (kGeneral || !wide)
+    launch_flash_tensor<T, 128, 1, 2, kGeneral>(a);
   else
-    wide ? launch_flash_tensor<T, 128, 2, 2>(a) : launch_flash_tensor<T, 128, 1, 2>(a);
+    launch_flash_tensor<T, 128, kGeneral ? 1 : 2, 2, kGeneral>(a);
 }
 
 }  // namespace tenun::TENUN_BACKEND::attention

@@ -3,6 +3,6 @@
 
 namespace tenun::TENUN_BACKEND::attention {
 
-void flash_forward_bf16(const FlashForward& a) { run_flash_tensor<bf16>(a); }
+void flash_forward_bf16(const FlashForward& a) { run_flash_tensor<bf16, false>(a); }
 
 }  // namespace tenun::TENUN_BACKEND::attention

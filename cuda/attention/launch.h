@@ -10,7 +10,8 @@ namespace tenun::TENUN_BACKEND::attention {
 void flash_forward_plain(const FlashForward& a, DType compute);
 void flash_backward_plain(const FlashBackward& a, DType compute);
 
-// flash_tensor_bf16.cu, flash_tensor_f16.cu: d <= 128, tensor_ready(), scale > 0
+// flash_tensor_bf16.cu, flash_tensor_f16.cu: d <= 128 and a multiple of 8, rows that cp.async can
+// read, scale > 0, neither weight nor dropout
 void flash_forward_bf16(const FlashForward& a);
 void flash_forward_f16(const FlashForward& a);
 // flash_hopper_bf16.cu, flash_hopper_f16.cu: the same on sm_90a; false: not taken, nothing done
@@ -25,6 +26,11 @@ void flash_forward_low_fp8(const FlashForward& a);
 // flash_gradient_bf16.cu, flash_gradient_f16.cu: the same
 void flash_backward_bf16(const FlashBackward& a);
 void flash_backward_f16(const FlashBackward& a);
+// flash_general_bf16.cu, flash_general_f16.cu: any scale, with weight and dropout
+void flash_forward_general_bf16(const FlashForward& a);
+void flash_forward_general_f16(const FlashForward& a);
+void flash_backward_general_bf16(const FlashBackward& a);
+void flash_backward_general_f16(const FlashBackward& a);
 
 // linear_plain.cu
 void product(const Product& p, DType compute);
@@ -39,6 +45,7 @@ void list_weights(const ListWeights& a, DType compute);
 
 // mix.cu
 void base_two(const BaseTwo& a);
+void weight_gradient(const WeightGradient& a);
 void row_dot(const RowDot& a, DType compute);
 void mix(const Mix& a, DType compute);
 void mix_gradient(const MixGradient& a, DType compute);

@@ -32,6 +32,16 @@ __global__ void __launch_bounds__(kThreads, 1) row_dot_kernel(const RowDot a) {
   if (threadIdx.x % 32 == 0) static_cast<C*>(a.y)[row] = sum;
 }
 
+__global__ void __launch_bounds__(kThreads, 1) weight_gradient_kernel(const WeightGradient a) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= a.pairs) return;
+  const float* const parts = a.parts + i / a.tn * a.per * a.tn + i % a.tn;
+  float sum = 0;
+  for (int64_t k = 0; k < a.per; ++k) sum += parts[k * a.tn];
+  const float w = static_cast<const float*>(a.weight)[i];
+  static_cast<float*>(a.dweight)[i] = sum / at_least_smallest(w);
+}
+
 template <class C>
 __device__ __forceinline__ C gate_of(const Mix& a, int64_t row) {
   const int64_t blocks = blocks_of(a.n, a.block);
@@ -102,6 +112,10 @@ dim3 for_rows(int64_t rows) { return dim3(static_cast<unsigned>((rows + kWarps -
 
 }  // namespace
 
+void weight_gradient(const WeightGradient& a) {
+  launch(weight_gradient_kernel, dim3(static_cast<unsigned>((a.pairs + kThreads - 1) / kThreads)),
+         dim3(kThreads), 0, a);
+}
 void row_dot(const RowDot& a, DType compute) {
   if (a.heads * a.n > 0)
     launch(compute == DType::f64 ? row_dot_kernel<double> : row_dot_kernel<float>,

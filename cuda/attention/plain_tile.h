@@ -1,7 +1,7 @@
 // What the plain kernels share: tiles of 32 x 32 products on the ordinary arithmetic units, any
 // type, stride, head size and block size. They are the reference on the device and run what the
-// tensor-core kernels do not: f32 and f64 (whose error bounds TF32 would not keep), soft weights,
-// dropout. 256 threads: thread t works on row t / 8 and on columns t % 8 + 8 x of a tile.
+// tensor-core kernels do not: f32 and f64 (whose error bounds TF32 would not keep), head sizes
+// above 128. 256 threads: thread t works on row t / 8 and on columns t % 8 + 8 x of a tile.
 #pragma once
 #include "tenun/core/philox.h"
 #include "tenun/cuda/attention/args.h"
@@ -123,20 +123,21 @@ __device__ __forceinline__ C row_max(C v) {
   return v;
 }
 
-/// The factor of probability (bh, i, j): 0, or 1 / (1 - dropout). Bits as on the CPU.
-template <class C>
-__device__ __forceinline__ C keep_factor(const FlashProblem& p, int64_t bh, int64_t i, int64_t j) {
-  if (p.dropout == 0) return C(1);
-  const auto at = static_cast<uint64_t>((bh * p.nq + i) * p.nk + j);
-  const Philox four = Philox::at(p.key, 0, at / 4);
-  const int lane = static_cast<int>(at % 4);
+/// Is the probability kept that number `lane` of four random numbers belongs to?
+__device__ __forceinline__ bool is_kept(const FlashProblem& p, const Philox& four, int lane) {
   const uint32_t bits = lane == 0   ? four.x[0]
                         : lane == 1 ? four.x[1]
                         : lane == 2 ? four.x[2]
                                     : four.x[3];
-  return uniform_from_bits(bits) < static_cast<float>(p.dropout)
-             ? C(0)
-             : static_cast<C>(static_cast<float>(1 / (1 - p.dropout)));
+  return uniform_from_bits(bits) >= p.dropout;
+}
+/// The factor of probability (bh, i, j): 0, or 1 / (1 - dropout). Bits as on the CPU.
+template <class C>
+__device__ __forceinline__ C keep_factor(const FlashProblem& p, int64_t bh, int64_t i, int64_t j) {
+  if (p.dropout == 0) return C(1);
+  const int64_t at = (bh * p.nq + i) * p.nk + j;
+  const Philox four = Philox::at(p.key, 0, static_cast<uint64_t>(at / 4));
+  return is_kept(p, four, static_cast<int>(at % 4)) ? static_cast<C>(p.keep_scale) : C(0);
 }
 
 /// Rounded to FP8 E4M3, halves to even: 3 bits behind the leading one from 2^-6 on, steps of 2^-9
@@ -152,11 +153,15 @@ __device__ __forceinline__ C to_e4m3(C x) {
 
 /// The smallest weight that counts: its logarithm stays finite.
 template <class C>
+__device__ __forceinline__ C at_least_smallest(C w) {
+  const C least = sizeof(C) == 8 ? C(2.2250738585072014e-308) : C(1.17549435e-38);
+  return w > least ? w : least;
+}
+template <class C>
 __device__ __forceinline__ C weight_of(const FlashProblem& p, int64_t bh, int64_t i, int64_t j) {
   const int64_t tm = blocks_of(p.nq, p.block_q), tn = blocks_of(p.nk, p.block_k);
   const C w = static_cast<const C*>(p.weight)[(bh * tm + i / p.block_q) * tn + j / p.block_k];
-  const C least = sizeof(C) == 8 ? C(2.2250738585072014e-308) : C(1.17549435e-38);
-  return w > least ? w : least;
+  return at_least_smallest(w);
 }
 
 /// Rows of a result that a block of threads computes: tiles do not cross blocks with lists.

@@ -147,6 +147,51 @@ __device__ __forceinline__ void sums_to_a(unsigned (&a)[4], const float (&x)[4],
   a[2] = pack<T>(y[0], y[1]), a[3] = pack<T>(y[2], y[3]);
 }
 
+/// s += X Y^T: 16 MT rows of X and 8 N rows of Y from row y0 on, rows of kBytes. By offset_rows and
+/// offset_columns.
+template <class T, int kBytes, int MT, int N, class Sum>
+__device__ __forceinline__ void add_scores(Sum (&s)[MT][N][4], const unsigned char* x,
+                                           const unsigned char* y, int at_x, int at_y, int y0 = 0) {
+  TENUN_UNROLL
+  for (int step = 0; step < kBytes / 32; ++step) {
+    unsigned a[MT][4];
+    TENUN_UNROLL
+    for (int i = 0; i < MT; ++i) load_a<kBytes>(a[i], x, at_x, 16 * i, step);
+    TENUN_UNROLL
+    for (int n = 0; n < N / 2; ++n) {
+      unsigned b[4];
+      load_bt<kBytes>(b, y, at_y, y0 + n * 16, step);
+      TENUN_UNROLL
+      for (int i = 0; i < MT; ++i) {
+        mma<T>(s[i][2 * n], a[i], b[0], b[1]);
+        mma<T>(s[i][2 * n + 1], a[i], b[2], b[3]);
+      }
+    }
+  }
+}
+/// o += P Y: P from the sums of 16 MT rows and 8 N columns, Y of 16 bits from row y0 on. By
+/// offset_rows.
+template <class T, int D, int MT, int N>
+__device__ __forceinline__ void add_values(float (&o)[MT][D / 8][4], const float (&s)[MT][N][4],
+                                           const unsigned char* y, int at_y, int y0 = 0) {
+  TENUN_UNROLL
+  for (int step = 0; step < N / 2; ++step) {
+    unsigned w[MT][4];
+    TENUN_UNROLL
+    for (int i = 0; i < MT; ++i) sums_to_a<T>(w[i], s[i][2 * step], s[i][2 * step + 1]);
+    TENUN_UNROLL
+    for (int n = 0; n < D / 16; ++n) {
+      unsigned b[4];
+      load_b<2 * D>(b, y, at_y, y0 + step * 16, n);
+      TENUN_UNROLL
+      for (int i = 0; i < MT; ++i) {
+        mma<T>(o[i][2 * n], w[i], b[0], b[1]);
+        mma<T>(o[i][2 * n + 1], w[i], b[2], b[3]);
+      }
+    }
+  }
+}
+
 template <class V, int N>
 __device__ __forceinline__ void set_all(V (&x)[N][4], V v) {
   TENUN_UNROLL
