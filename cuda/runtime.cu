@@ -188,6 +188,16 @@ Found look_for_device() {
                                            "build without 90a")};
 }
 
+size_t shared_limit() {
+  static const int limit = [] {
+    int device = 0, bytes = 0;
+    check_cuda(cudaGetDevice(&device));
+    check_cuda(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    return bytes;
+  }();
+  return static_cast<size_t>(limit);
+}
+
 cudaStream_t stream() {
   static const cudaStream_t s = [] {
     cudaStream_t made = nullptr;

@@ -31,6 +31,8 @@ enum class Way { to_device, to_host, on_device };
 /// In the order of the stream; to_host has happened when it returns.
 void copy_raw(void* to, const void* from, size_t bytes, Way way);
 void synchronize();
+/// Bytes of shared memory that a block of threads may have.
+[[nodiscard]] size_t shared_limit();
 /// What is asked for between DeviceGraph::run's begin and launch becomes a part of the graph.
 [[nodiscard]] std::unique_ptr<DeviceGraph> make_graph();
 

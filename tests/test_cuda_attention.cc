@@ -198,7 +198,8 @@ TEST_SUITE("cuda_attention") {
                              {{"d 37, small blocks", 1, 2, 40, 70, 37, 16, 8}},
                              {{"d 128, all keys", 1, 1, 70, 134, 128, 0, 0}, 128, 70},
                              {{"d 64, all keys", 1, 1, 131, 66, 64, 0, 0}, 48, 64}})
-      for (const auto& [type, bound] : {std::pair{DType::bf16, 4e-3}, {DType::f16, 8e-4}})
+      for (const auto& [type, bound] :
+           {std::pair{DType::bf16, 4e-3}, {DType::f16, 8e-4}, {DType::f32, 8e-5}})
         for (const auto& [qk, pv] : {std::pair{LowBit::int8, LowBit::none},
                                      {LowBit::int8, LowBit::int8},
                                      {LowBit::int8, LowBit::fp8},

@@ -31,7 +31,8 @@ FlashProblem problem(const Tensor& q, const Tensor& k, const Tensor& v, const Fl
 /// May cp.async read the rows of x, 16 bytes at a time?
 bool in_chunks(const Tensor& x) {
   const Shape& s = x.strides();
-  return s[3] == 1 && s[0] % 8 == 0 && s[1] % 8 == 0 && s[2] % 8 == 0 &&
+  const int64_t chunk = 16 / size_of(x.dtype());
+  return s[3] == 1 && s[0] % chunk == 0 && s[1] % chunk == 0 && s[2] % chunk == 0 &&
          reinterpret_cast<uintptr_t>(x.raw()) % 16 == 0;
 }
 /// x, or a copy whose rows it may read, with zeros behind its channels up to channel d.
@@ -61,11 +62,15 @@ class Widened {
   Tensor room_;
 };
 
-/// The head size that the tensor-core kernels work on: rows of whole 16 bytes.
+/// The head size that the tensor-core kernels work on: whole tiles of 8 columns, rows of whole 16
+/// bytes.
 int64_t whole_chunks(int64_t d, LowBit scores) {
   const int64_t chunk = scores == LowBit::int8 ? 16 : 8;
   return (d + chunk - 1) / chunk * chunk;
 }
+
+/// Shared memory of the kernel for f32 scores beside 8-bit values and a head size above 64.
+constexpr size_t kWideScores = size_t{112} << 10;
 
 /// Is it more than softmax(scale q k^T) v with a positive scale?
 bool is_general(const FlashProblem& p) {
@@ -73,10 +78,13 @@ bool is_general(const FlashProblem& p) {
 }
 /// Do the tensor-core kernels take this? What they do not take is said once.
 bool on_tensor_cores(const Tensor& q, const FlashProblem& p, attn::Quant quant) {
-  if (q.dtype() != DType::bf16 && q.dtype() != DType::f16) return false;
+  if (q.dtype() == DType::f64) return false;
   const char* const why = q.dim(3) > 128 ? "a head size above 128"
                           : quant.any() && is_general(p)
                               ? "soft weights, dropout or a negative scale with low-bit products"
+                          : q.dtype() == DType::f32 && q.dim(3) > 64 && quant.qk == LowBit::none &&
+                                  quant.pv != LowBit::none && shared_limit() < kWideScores
+                              ? "f32 scores beside 8-bit values with little shared memory"
                               : nullptr;
   if (why != nullptr) attn::note_plain_kernel(why);
   return why == nullptr;
@@ -169,7 +177,7 @@ void flash_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, con
   a.o = wide.raw();
   if (o.defined()) a.o_dtype = o.dtype();
   a.lse = lse.raw();
-  const bool bf = q.dtype() == DType::bf16;
+  const DType t = q.dtype();
   if (quant.any()) {
     const LowBitOperands low(a, qs, ks, vs, args, type, fast);
     if (!fast)
@@ -177,13 +185,19 @@ void flash_forward(Tensor& o, Tensor& lse, const Tensor& q, const Tensor& k, con
     else if (quant.pv != LowBit::none)
       quant.pv == LowBit::int8 ? flash_forward_low_int8(a) : flash_forward_low_fp8(a);
     else
-      bf ? flash_forward_low_bf16(a) : flash_forward_low_f16(a);
+      t == DType::f32    ? flash_forward_low_f32(a)
+      : t == DType::bf16 ? flash_forward_low_bf16(a)
+                         : flash_forward_low_f16(a);
   } else if (!fast) {
     flash_forward_plain(a, type);
   } else if (is_general(a.in)) {
-    bf ? flash_forward_general_bf16(a) : flash_forward_general_f16(a);
-  } else if (!(bf ? flash_forward_hopper_bf16(a) : flash_forward_hopper_f16(a))) {
-    bf ? flash_forward_bf16(a) : flash_forward_f16(a);
+    t == DType::f32    ? flash_forward_general_f32(a)
+    : t == DType::bf16 ? flash_forward_general_bf16(a)
+                       : flash_forward_general_f16(a);
+  } else if (t == DType::f32) {
+    flash_forward_f32(a);
+  } else if (!(t == DType::bf16 ? flash_forward_hopper_bf16(a) : flash_forward_hopper_f16(a))) {
+    t == DType::bf16 ? flash_forward_bf16(a) : flash_forward_f16(a);
   }
   wide.finish();
 }
@@ -212,11 +226,15 @@ void flash_backward(FlashGrads& g, const Tensor& dy, const Tensor& q, const Tens
   base_two({lse.data<float>(), delta.data<float>(), l2.mutable_data<float>(),
             padded.mutable_data<float>(), lse.numel()});
   a.l2 = l2.data<float>(), a.padded_delta = padded.data<float>();
-  const bool bf = q.dtype() == DType::bf16;
+  const DType t = q.dtype();
   if (is_general(a.in))
-    bf ? flash_backward_general_bf16(a) : flash_backward_general_f16(a);
+    t == DType::f32    ? flash_backward_general_f32(a)
+    : t == DType::bf16 ? flash_backward_general_bf16(a)
+                       : flash_backward_general_f16(a);
   else
-    bf ? flash_backward_bf16(a) : flash_backward_f16(a);
+    t == DType::f32    ? flash_backward_f32(a)
+    : t == DType::bf16 ? flash_backward_bf16(a)
+                       : flash_backward_f16(a);
   for (Widened* w : {&dq, &dk, &dv}) w->finish();
 }
 

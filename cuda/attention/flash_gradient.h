@@ -23,21 +23,27 @@ inline constexpr int kGradientThreads = 128;
 
 inline constexpr int kGradientWarps = kGradientThreads / 32;
 
-template <int D, int MT, bool kGeneral>
+/// Streamed tokens whose S and dP are in registers together.
+template <class T>
+inline constexpr int kGradientSlice = sizeof(T) == 4 ? 16 : 32;
+
+template <class T, int D, int MT, bool kGeneral>
 constexpr size_t dq_shared() {
-  return (2 * 64 * MT + 3 * kKeys) * 2 * D + 2 * kKeys * sizeof(int) +
-         (kGeneral ? 2 * kKeys * sizeof(float) : 0);
+  constexpr int kPiece = kStreamed<T, D>;
+  return (2 * 64 * MT + 3 * kPiece) * sizeof(T) * D + 2 * kPiece * sizeof(int) +
+         (kGeneral ? 2 * kPiece * sizeof(float) : 0);
 }
 
 template <class T, int D, int MT, int kBlocks, bool kGeneral>
 __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const FlashBackward a) {
-  constexpr int kRow = 2 * D, kRows = 64 * MT, kSlice = 32, kBlock = kGradientThreads;
+  constexpr int kRow = sizeof(T) * D, kRows = 64 * MT, kPiece = kStreamed<T, D>,
+                kSlice = kGradientSlice<T>, kBlock = kGradientThreads;
   TENUN_DYNAMIC_SHARED(unsigned char, memory);
   unsigned char *const q_tile = memory, *const g_tile = q_tile + kRows * kRow,
                        *const k_tiles = g_tile + kRows * kRow,
-                       *const v_tile = k_tiles + 2 * kKeys * kRow;
-  int* const ids = reinterpret_cast<int*>(v_tile + kKeys * kRow);
-  float* const weights = reinterpret_cast<float*>(ids + 2 * kKeys);  // of two tiles, if kGeneral
+                       *const v_tile = k_tiles + 2 * kPiece * kRow;
+  int* const ids = reinterpret_cast<int*>(v_tile + kPiece * kRow);
+  float* const weights = reinterpret_cast<float*>(ids + 2 * kPiece);  // of two tiles, if kGeneral
   const FlashProblem& p = a.in;
   const bool weighted = kGeneral && p.weight != nullptr, drops = kGeneral && p.dropout > 0;
   const int tid = static_cast<int>(threadIdx.x), lane = tid & 31, own = (tid >> 5) * 16 * MT;
@@ -58,25 +64,25 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
   }
   const Visit keys = Visit::of(p.rows, rows.list, p.block_k, p.nk);
   const Bytes k = Bytes::of<T>(p.k, bh, p.d), v = Bytes::of<T>(p.v, bh, p.d);
-  const int tiles = (keys.count + kKeys - 1) / kKeys;
+  const int tiles = (keys.count + kPiece - 1) / kPiece;
   int at_rows = offset_rows<kRow>(lane), at_columns = offset_columns<kRow>(lane);
   // l2 and delta are read again for every slice, from the first-level cache: registers are scarce.
   int row = static_cast<int>(bh * p.nq) + rows.first + own + (lane >> 2);
   float dq[MT][D / 8][4] = {}, weight_sum = 0;
   const auto name_tokens = [&](int tile) {
-    if (tid < kKeys) ids[(tile & 1) * kKeys + tid] = keys.token(tile * kKeys + tid);
+    if (tid < kPiece) ids[(tile & 1) * kPiece + tid] = keys.token(tile * kPiece + tid);
   };
   const auto read_weights = [&](int tile) {
-    const int at = tile * kKeys + tid;
-    if (weighted && tid < kKeys && at < keys.valid)
-      weights[(tile & 1) * kKeys + tid] = log_weight(p, bh, rows.first, at);
+    const int at = tile * kPiece + tid;
+    if (weighted && tid < kPiece && at < keys.valid)
+      weights[(tile & 1) * kPiece + tid] = log_weight(p, bh, rows.first, at);
   };
   const auto copy_k = [&](int tile) {
-    load_tokens<kKeys, kRow, kBlock>(k_tiles + (tile & 1) * kKeys * kRow, k,
-                                     ids + (tile & 1) * kKeys, tid);
+    load_tokens<kPiece, kRow, kBlock>(k_tiles + (tile & 1) * kPiece * kRow, k,
+                                      ids + (tile & 1) * kPiece, tid);
   };
   const auto copy_v = [&](int tile) {
-    if (with_dy) load_tokens<kKeys, kRow, kBlock>(v_tile, v, ids + (tile & 1) * kKeys, tid);
+    if (with_dy) load_tokens<kPiece, kRow, kBlock>(v_tile, v, ids + (tile & 1) * kPiece, tid);
   };
   if (tiles > 0) {
     name_tokens(0), name_tokens(1);
@@ -91,7 +97,7 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
   }
   const float by = static_cast<float>(p.scale) * kLog2E;
   for (int j = 0; j < tiles; ++j) {
-    const unsigned char* const k_tile = k_tiles + (j & 1) * kKeys * kRow;
+    const unsigned char* const k_tile = k_tiles + (j & 1) * kPiece * kRow;
     cp_wait<0>();
     __syncthreads();  // tile j is there; K of tile j - 1 is not read again
     if (j + 1 < tiles) {
@@ -101,7 +107,7 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
     }
     if (j + 2 < tiles) name_tokens(j + 2);
     TENUN_NO_UNROLL
-    for (int n0 = 0; n0 < kKeys; n0 += kSlice) {
+    for (int n0 = 0; n0 < kPiece; n0 += kSlice) {
       opaque(at_rows), opaque(at_columns), opaque(row);
       float s[MT][kSlice / 8][4], dp[MT][kSlice / 8][4];
       TENUN_UNROLL
@@ -115,7 +121,7 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
       }
       add_scores<T, kRow>(s, q_tile + own * kRow, k_tile, at_rows, at_columns, n0);
       if (with_dy) add_scores<T, kRow>(dp, g_tile + own * kRow, v_tile, at_rows, at_columns, n0);
-      if (n0 + kSlice == kKeys && j + 1 < tiles) {
+      if (n0 + kSlice == kPiece && j + 1 < tiles) {
         __syncthreads();  // V of tile j is not read again
         copy_v(j + 1);
         cp_commit();
@@ -123,12 +129,12 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
       if constexpr (kGeneral) {
         TENUN_UNROLL
         for (int i = 0; i < MT; ++i)
-          weigh_scores(s[i], by, weighted ? weights + (j & 1) * kKeys + n0 : nullptr, lane);
+          weigh_scores(s[i], by, weighted ? weights + (j & 1) * kPiece + n0 : nullptr, lane);
       }
       // A key that is not there has s = 0, and exp2(0 - l2) may overflow: 0 * inf would be NaN.
-      if ((j + 1) * kKeys > keys.valid) {
+      if ((j + 1) * kPiece > keys.valid) {
         TENUN_UNROLL
-        for (int i = 0; i < MT; ++i) mask_tail(s[i], j * kKeys + n0, keys.valid, lane);
+        for (int i = 0; i < MT; ++i) mask_tail(s[i], j * kPiece + n0, keys.valid, lane);
       }
       TENUN_UNROLL
       for (int i = 0; i < MT; ++i) {
@@ -140,7 +146,7 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
         }
         if (drops) {
           const unsigned bits = kept<kSlice / 8>(p, [&](int n, int e) {
-            const int key = keys.token(j * kKeys + n0 + column_of(n, e, lane));
+            const int key = keys.token(j * kPiece + n0 + column_of(n, e, lane));
             return (bh * p.nq + first + row_of(e, lane)) * p.nk + key;
           });
           const float d0 = a.padded_delta[row + 16 * i], d1 = a.padded_delta[row + 16 * i + 8];
@@ -161,7 +167,7 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
         }
       }
       if constexpr (kGeneral) {
-        if (parts != nullptr) sum_by_block(weight_sum, s, j * kKeys + n0, p, parts, lane);
+        if (parts != nullptr) sum_by_block(weight_sum, s, j * kPiece + n0, p, parts, lane);
       }
       add_values<T, D>(dq, s, k_tile, at_rows, n0);
     }
@@ -175,21 +181,22 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
 }
 
 /// Two buffers of queries, dy, l2 and delta.
-template <int D>
-constexpr int kStage = 2 * kKeys * 2 * D + 2 * kKeys * 4;
-template <int D>
+template <class T, int D>
+constexpr int kStage = 2 * kStreamed<T, D>*(sizeof(T) * D + 4);
+template <class T, int D>
 constexpr size_t dkdv_shared() {
-  return 2 * kKeys * 2 * D + 2 * kStage<D> + 2 * kKeys * sizeof(int);
+  return 2 * kKeys * sizeof(T) * D + 2 * kStage<T, D> + 2 * kStreamed<T, D> * sizeof(int);
 }
 
-template <class T, int D, int kSlice, int kBlocks, bool kGeneral>
+template <class T, int D, int kBlocks, bool kGeneral>
 __global__ void __launch_bounds__(kGradientThreads, kBlocks)
     dkdv_kernel(const FlashBackward a, const ColumnParts columns) {
-  constexpr int kRow = 2 * D, kBlock = kGradientThreads;
+  constexpr int kRow = sizeof(T) * D, kPiece = kStreamed<T, D>, kSlice = kGradientSlice<T>,
+                kBlock = kGradientThreads;
   TENUN_DYNAMIC_SHARED(unsigned char, memory);
   unsigned char *const k_tile = memory, *const v_tile = k_tile + kKeys * kRow,
                        *const stages = v_tile + kKeys * kRow;
-  int* const ids = reinterpret_cast<int*>(stages + 2 * kStage<D>);
+  int* const ids = reinterpret_cast<int*>(stages + 2 * kStage<T, D>);
   const FlashProblem& p = a.in;
   const bool weighted = kGeneral && p.weight != nullptr, drops = kGeneral && p.dropout > 0;
   const int tid = static_cast<int>(threadIdx.x), lane = tid & 31, own = (tid >> 5) * 16;
@@ -202,18 +209,19 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
   const Visit queries = Visit::of(p.columns, rows.list, p.block_q, p.nq);
   const Bytes q = Bytes::of<T>(p.q, bh, p.d), g = Bytes::of<T>(a.dy, bh, p.d);
   const float *const l2 = a.l2 + bh * p.nq, *const delta = a.padded_delta + bh * p.nq;
+  // The plan counts pieces of 64 queries, which are several tiles in f32.
   const int pieces = rows.first < rows.end ? (queries.count + kKeys - 1) / kKeys : 0;
   const int64_t share = int64_t{pieces} * part.part;
-  const int begin = static_cast<int>(share / part.parts),
-            end = static_cast<int>((share + pieces) / part.parts);
-  const auto stage = [&](int piece) { return stages + (piece & 1) * kStage<D>; };
+  const int begin = static_cast<int>(share / part.parts) * (kKeys / kPiece),
+            end = static_cast<int>((share + pieces) / part.parts) * (kKeys / kPiece);
+  const auto stage = [&](int piece) { return stages + (piece & 1) * kStage<T, D>; };
   const auto name_tokens = [&](int piece) {
-    if (tid < kKeys) ids[(piece & 1) * kKeys + tid] = queries.token(piece * kKeys + tid);
+    if (tid < kPiece) ids[(piece & 1) * kPiece + tid] = queries.token(piece * kPiece + tid);
   };
   const auto start_copies = [&](int piece) {
-    const int* const from = ids + (piece & 1) * kKeys;
-    load_tokens<kKeys, kRow, kBlock>(stage(piece), q, from, tid);
-    if (with_dy) load_tokens<kKeys, kRow, kBlock>(stage(piece) + kKeys * kRow, g, from, tid);
+    const int* const from = ids + (piece & 1) * kPiece;
+    load_tokens<kPiece, kRow, kBlock>(stage(piece), q, from, tid);
+    if (with_dy) load_tokens<kPiece, kRow, kBlock>(stage(piece) + kPiece * kRow, g, from, tid);
     cp_commit();
   };
   // l2 and delta of a piece: thread t reads them for query t; a query that is not there has P = 0.
@@ -222,16 +230,16 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
     float l2, delta;
   };
   const auto read_numbers = [&](int piece) {
-    const int id = tid < kKeys ? ids[(piece & 1) * kKeys + tid] : -1;
+    const int id = tid < kPiece ? ids[(piece & 1) * kPiece + tid] : -1;
     if (id < 0) return RowNumbers{INFINITY, 0};
     const float weight = weighted ? log_weight(p, bh, id, rows.first) : 0;
     return RowNumbers{l2[id] - weight, delta[id]};
   };
   const auto keep_numbers = [&](int piece, const RowNumbers& r) {
-    float* const to = reinterpret_cast<float*>(stage(piece) + 2 * kKeys * kRow);
-    if (tid < kKeys) to[tid] = r.l2, to[kKeys + tid] = r.delta;
+    float* const to = reinterpret_cast<float*>(stage(piece) + 2 * kPiece * kRow);
+    if (tid < kPiece) to[tid] = r.l2, to[kPiece + tid] = r.delta;
   };
-  float dk[D / 8][4] = {}, dv[D / 8][4] = {};
+  float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
   if (begin < end) {
     name_tokens(begin), name_tokens(begin + 1);
     __syncthreads();
@@ -243,8 +251,8 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
   int at_rows = offset_rows<kRow>(lane), at_columns = offset_columns<kRow>(lane);
   const float by = static_cast<float>(p.scale) * kLog2E;
   for (int j = begin; j < end; ++j) {
-    const unsigned char *const q_tile = stage(j), *const g_tile = q_tile + kKeys * kRow;
-    const auto* const l2_of = reinterpret_cast<const float*>(g_tile + kKeys * kRow);
+    const unsigned char *const q_tile = stage(j), *const g_tile = q_tile + kPiece * kRow;
+    const auto* const l2_of = reinterpret_cast<const float*>(g_tile + kPiece * kRow);
     cp_wait<0>();
     __syncthreads();  // piece j is there, piece j - 1 is not read again
     RowNumbers next{};
@@ -254,30 +262,16 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
     }
     if (j + 2 < end) name_tokens(j + 2);
     TENUN_NO_UNROLL
-    for (int n0 = 0; n0 < kKeys; n0 += kSlice) {
+    for (int n0 = 0; n0 < kPiece; n0 += kSlice) {
       opaque(at_rows), opaque(at_columns);
-      float s[kSlice / 8][4], dp[kSlice / 8][4];
-      set_all(s, 0.0f), set_all(dp, 0.0f);
-      TENUN_UNROLL
-      for (int step = 0; step < D / 16; ++step) {
-        unsigned x[4], y[4];
-        load_a<kRow>(x, k_tile + own * kRow, at_rows, 0, step);
-        if (with_dy) load_a<kRow>(y, v_tile + own * kRow, at_rows, 0, step);
-        TENUN_UNROLL
-        for (int n = 0; n < kSlice / 16; ++n) {
-          unsigned b[4];
-          load_bt<kRow>(b, q_tile, at_columns, n0 + n * 16, step);
-          mma<T>(s[2 * n], x, b[0], b[1]), mma<T>(s[2 * n + 1], x, b[2], b[3]);
-          if (with_dy) {
-            load_bt<kRow>(b, g_tile, at_columns, n0 + n * 16, step);
-            mma<T>(dp[2 * n], y, b[0], b[1]), mma<T>(dp[2 * n + 1], y, b[2], b[3]);
-          }
-        }
-      }
+      float s[1][kSlice / 8][4], dp[1][kSlice / 8][4];
+      set_all(s[0], 0.0f), set_all(dp[0], 0.0f);
+      add_scores<T, kRow>(s, k_tile + own * kRow, q_tile, at_rows, at_columns, n0);
+      if (with_dy) add_scores<T, kRow>(dp, v_tile + own * kRow, g_tile, at_rows, at_columns, n0);
       unsigned bits = 0;
       if (drops) {
         bits = kept<kSlice / 8>(p, [&](int n, int e) {
-          const int query = queries.token(j * kKeys + n0 + column_of(n, e, lane)),
+          const int query = queries.token(j * kPiece + n0 + column_of(n, e, lane)),
                     key = rows.first + own + row_of(e, lane);
           return (bh * p.nq + query) * p.nk + key;
         });
@@ -286,30 +280,19 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
       for (int n = 0; n < kSlice / 8; ++n) {
         const int at = n0 + n * 8 + (lane & 3) * 2;
         const float2 l = *reinterpret_cast<const float2*>(l2_of + at),
-                     d = *reinterpret_cast<const float2*>(l2_of + kKeys + at);
+                     d = *reinterpret_cast<const float2*>(l2_of + kPiece + at);
         TENUN_UNROLL
         for (int e = 0; e < 4; ++e) {
-          s[n][e] = ex2(fmaf(s[n][e], by, -((e & 1) != 0 ? l.y : l.x)));
-          if (drops) dp[n][e] = kept_or_zero(bits, n, e, dp[n][e] * p.keep_scale);
-          dp[n][e] = s[n][e] * (dp[n][e] - ((e & 1) != 0 ? d.y : d.x));
-          if (drops) s[n][e] = kept_or_zero(bits, n, e, s[n][e] * p.keep_scale);
+          s[0][n][e] = ex2(fmaf(s[0][n][e], by, -((e & 1) != 0 ? l.y : l.x)));
+          if (drops) dp[0][n][e] = kept_or_zero(bits, n, e, dp[0][n][e] * p.keep_scale);
+          dp[0][n][e] = s[0][n][e] * (dp[0][n][e] - ((e & 1) != 0 ? d.y : d.x));
+          if (drops) s[0][n][e] = kept_or_zero(bits, n, e, s[0][n][e] * p.keep_scale);
         }
       }
       TENUN_UNROLL
       for (int step = 0; step < kSlice / 16; ++step) {
-        unsigned x[4], y[4];
-        sums_to_a<T>(x, s[2 * step], s[2 * step + 1]);
-        sums_to_a<T>(y, dp[2 * step], dp[2 * step + 1]);
-        TENUN_UNROLL
-        for (int n = 0; n < D / 16; ++n) {
-          unsigned b[4];
-          if (with_dy) {
-            load_b<kRow>(b, g_tile, at_rows, n0 + step * 16, n);
-            mma<T>(dv[2 * n], x, b[0], b[1]), mma<T>(dv[2 * n + 1], x, b[2], b[3]);
-          }
-          load_b<kRow>(b, q_tile, at_rows, n0 + step * 16, n);
-          mma<T>(dk[2 * n], y, b[0], b[1]), mma<T>(dk[2 * n + 1], y, b[2], b[3]);
-        }
+        if (with_dy) add_value_step<T, D>(dv, s, step, g_tile, at_rows, n0);
+        add_value_step<T, D>(dk, dp, step, q_tile, at_rows, n0);
       }
     }
     if (j + 1 < end) keep_numbers(j + 1, next);
@@ -323,8 +306,8 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
       store_sums<D>(more + int64_t{part.slot} * kKeys * p.d, sums, own, rows.end - rows.first, p.d,
                     times, times, lane);
   };
-  if (a.dk != nullptr) keep(static_cast<float*>(a.dk), columns.more_dk, dk, scale);
-  if (a.dv != nullptr) keep(static_cast<float*>(a.dv), columns.more_dv, dv, 1.0f);
+  if (a.dk != nullptr) keep(static_cast<float*>(a.dk), columns.more_dk, dk[0], scale);
+  if (a.dv != nullptr) keep(static_cast<float*>(a.dv), columns.more_dv, dv[0], 1.0f);
 }
 
 template <class T, int D, int MT, int kBlocks, bool kGeneral>
@@ -338,34 +321,37 @@ void launch_dq(FlashBackward a) {
     a.weight_parts = parts.emplace(p.heads * tiles * kGradientWarps * tn).get();
   launch(dq_kernel<T, D, MT, kBlocks, kGeneral>,
          dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(p.heads)), dim3(kGradientThreads),
-         dq_shared<D, MT, kGeneral>(), a);
+         dq_shared<T, D, MT, kGeneral>(), a);
   if (parts)
     weight_gradient(
         {parts->get(), p.weight, p.heads * tm * tn, tiles / tm * kGradientWarps, tn, a.dweight});
 }
-template <class T, int D, int kSlice, int kBlocks, bool kGeneral>
+template <class T, int D, int kBlocks, bool kGeneral>
 void launch_dkdv(const FlashBackward& a) {
   const ColumnWork work(a);
-  launch(dkdv_kernel<T, D, kSlice, kBlocks, kGeneral>, dim3(static_cast<unsigned>(work.room())),
-         dim3(kGradientThreads), dkdv_shared<D>(), a, work.parts());
+  launch(dkdv_kernel<T, D, kBlocks, kGeneral>, dim3(static_cast<unsigned>(work.room())),
+         dim3(kGradientThreads), dkdv_shared<T, D>(), a, work.parts());
   work.add_up(a);
 }
 
 template <class T, bool kGeneral>
 void run_flash_gradient(const FlashBackward& a) {
   const FlashProblem& p = a.in;
+  // 128 queries where they share a list, and where registers and shared memory are enough.
   const bool wide = p.rows_together() > 64;
   if (a.dq != nullptr || a.dweight != nullptr) {
-    if (p.d <= 64)
+    if constexpr (std::is_same_v<T, float>)
+      p.d <= 64 ? launch_dq<T, 64, 1, 3, kGeneral>(a) : launch_dq<T, 128, 1, 2, kGeneral>(a);
+    else if (p.d <= 64)
       wide ? launch_dq<T, 64, 2, kGeneral ? 2 : 3, kGeneral>(a)
            : launch_dq<T, 64, 1, 3, kGeneral>(a);
-    else if (kGeneral || !wide)
+    else if (kGeneral || !wide || dq_shared<T, 128, 2, kGeneral>() > shared_limit())
       launch_dq<T, 128, 1, 2, kGeneral>(a);
     else
       launch_dq<T, 128, kGeneral ? 1 : 2, 2, kGeneral>(a);
   }
   if (a.dk != nullptr || a.dv != nullptr)
-    p.d <= 64 ? launch_dkdv<T, 64, 32, 3, kGeneral>(a) : launch_dkdv<T, 128, 32, 2, kGeneral>(a);
+    p.d <= 64 ? launch_dkdv<T, 64, 3, kGeneral>(a) : launch_dkdv<T, 128, 2, kGeneral>(a);
 }
 
 }  // namespace tenun::TENUN_BACKEND::attention

@@ -1,14 +1,14 @@
 // Block-sparse flash attention forward with low-bit products on the tensor cores (SageAttention):
-// scores in INT8 or 16 bit, P V in 16 bit, INT8 or E4M3. The skeleton of flash_tensor.h, but a tile
-// of 64 keys never crosses a block of keys, nor a block of threads one of queries that has a unit:
-// a tile has one unit, whatever the size of the blocks, and what a block lacks is masked.
-// P is rounded to units of 1 / 127 (E4M3: 1 / 448) of the running maximum that includes the whole
-// key block (golden/README-attention.md, int8_attention). Where a block has several tiles they are
-// therefore visited twice: first for the maximum alone.
-// V of 8 bits comes turned (low_values.cu), a row for a channel: the B operand of 8-bit products
-// takes four neighbouring tokens of a channel, which ldmatrix cannot turn. P V of a tile is summed
-// apart and then added to o in f32: as whole numbers, or because E4M3 products are summed with 13
-// bits or so by the hardware.
+// scores in INT8, 16 bit or f32, P V in 16 bit, f32, INT8 or E4M3. The skeleton of flash_tensor.h,
+// but a tile of 64 keys never crosses a block of keys, nor a block of threads one of queries that
+// has a unit: a tile has one unit, whatever the size of the blocks, and what a block lacks is
+// masked. P is rounded to units of 1 / 127 (E4M3: 1 / 448) of the running maximum that includes the
+// whole key block (golden/README-attention.md, int8_attention). Where a block has several tiles
+// they are therefore visited twice: first for the maximum alone. V of 8 bits comes turned
+// (low_values.cu), a row for a channel: the B operand of 8-bit products takes four neighbouring
+// tokens of a channel, which ldmatrix cannot turn. P V of a tile is summed apart and then added to
+// o in f32: as whole numbers, or because E4M3 products are summed with 13 bits or so by the
+// hardware.
 #pragma once
 #include "tenun/cuda/attention/flash_tensor.h"
 
@@ -25,8 +25,7 @@ inline constexpr float kLowShift = std::is_same_v<V, int8_t> ? 6.988684686772166
 template <class S, class V, int D, int MT>
 struct LowShape {
   static constexpr int kRows = 64 * MT, kThreads = 128;
-  static constexpr int kQkBytes = std::is_same_v<S, int8_t> ? D : 2 * D,
-                       kVBytes = kLowValues<V> ? D : 2 * D;  ///< of a token
+  static constexpr int kQkBytes = sizeof(S) * D, kVBytes = sizeof(V) * D;  ///< of a token
   static constexpr size_t kShared = kRows * kQkBytes + 2 * kKeys * (kQkBytes + kVBytes);
 };
 
@@ -259,16 +258,19 @@ void launch_flash_low(FlashForward a) {
          dim3(Shape::kThreads), Shape::kShared, a);
 }
 
-/// INT8 scores: blocks of 128 queries, or of 64 where the units' are that small.
+/// INT8 scores: blocks of 128 queries, or of 64 where the units' are that small and beside f32.
 template <class V>
 void run_flash_low(const FlashForward& a) {
   const bool wide = a.in.block_q > 64;
-  if (a.in.d <= 64)
+  if constexpr (std::is_same_v<V, float>)
+    a.in.d <= 64 ? launch_flash_low<int8_t, V, 64, 1, 3>(a)
+                 : launch_flash_low<int8_t, V, 128, 1, 2>(a);
+  else if (a.in.d <= 64)
     wide ? launch_flash_low<int8_t, V, 64, 2, 2>(a) : launch_flash_low<int8_t, V, 64, 1, 3>(a);
   else
     wide ? launch_flash_low<int8_t, V, 128, 2, 2>(a) : launch_flash_low<int8_t, V, 128, 1, 2>(a);
 }
-/// 16-bit scores beside 8-bit values: rarely used, so blocks of 64 queries have to do.
+/// Scores of 16 or 32 bits beside 8-bit values: rarely used, so blocks of 64 queries have to do.
 template <class S, class V>
 void run_flash_low_values(const FlashForward& a) {
   a.in.d <= 64 ? launch_flash_low<S, V, 64, 1, 3>(a) : launch_flash_low<S, V, 128, 1, 2>(a);

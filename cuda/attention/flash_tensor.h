@@ -1,6 +1,6 @@
 // Block-sparse flash attention forward on the tensor cores. A block of threads is 4 warps of 16 MT
 // queries each (with MT = 2 every fragment of K and V feeds two products, so that shared memory is
-// not the limit); keys come in tiles of 64 through two buffers, one barrier a tile:
+// not the limit); keys come in tiles of 64 (f32: 8 kB) through two buffers, one barrier a tile:
 //   wait for tile j, barrier, start the copies of tile j + 1, S = Q K^T, softmax, O += P V.
 // Base-2 online softmax in f32; the sums are rescaled only when a maximum of the warp's rows grew.
 // P passes from S to P V in registers. Products of low bits: flash_low.h; soft weights and dropout:
@@ -13,24 +13,25 @@
 
 namespace tenun::TENUN_BACKEND::attention {
 
-template <int D, int MT, bool kGeneral>
+template <class T, int D, int MT, bool kGeneral>
 struct ForwardShape {
-  static constexpr int kRows = 64 * MT, kThreads = 128, kRow = 2 * D;
-  static constexpr size_t kShared = (kRows + 4 * kKeys) * kRow + 2 * kKeys * sizeof(int) +
-                                    (kGeneral ? 2 * kKeys * sizeof(float) : 0);
+  static constexpr int kRows = 64 * MT, kThreads = 128, kRow = sizeof(T) * D,
+                       kPiece = kStreamed<T, D>;
+  static constexpr size_t kShared = (kRows + 4 * kPiece) * kRow + 2 * kPiece * sizeof(int) +
+                                    (kGeneral ? 2 * kPiece * sizeof(float) : 0);
 };
 
 /// Takes the scores of two rows of 16 into their maxima, and scales what was summed to the new
 /// ones. `by` scales scores to base 2 and is positive: the maximum may be taken before.
-template <int D>
-__device__ __forceinline__ void raise_maxima(const float (&s)[kKeys / 8][4], float (&o)[D / 8][4],
+template <int D, int N>
+__device__ __forceinline__ void raise_maxima(const float (&s)[N][4], float (&o)[D / 8][4],
                                              float (&most)[2], float (&total)[2], float by) {
   float next[2];
   TENUN_UNROLL
   for (int h = 0; h < 2; ++h) {
     float m = s[0][2 * h];
     TENUN_UNROLL
-    for (int n = 0; n < kKeys / 8; ++n) m = fmaxf(m, fmaxf(s[n][2 * h], s[n][2 * h + 1]));
+    for (int n = 0; n < N; ++n) m = fmaxf(m, fmaxf(s[n][2 * h], s[n][2 * h + 1]));
     next[h] = fmaxf(most[h], quad_max(m) * by);
   }
   if (__ballot_sync(kFullWarp, next[0] > most[0] || next[1] > most[1]) != 0) {
@@ -44,13 +45,14 @@ __device__ __forceinline__ void raise_maxima(const float (&s)[kKeys / 8][4], flo
   }
 }
 /// Probabilities in place of the scores, relative to 2^shift at the maxima, and their sums.
-__device__ __forceinline__ void probabilities(float (&s)[kKeys / 8][4], const float (&most)[2],
+template <int N>
+__device__ __forceinline__ void probabilities(float (&s)[N][4], const float (&most)[2],
                                               float (&total)[2], float by, float shift = 0) {
   TENUN_UNROLL
   for (int h = 0; h < 2; ++h) {
     const float sub = most[h] == -INFINITY ? 0.0f : most[h] - shift;
     TENUN_UNROLL
-    for (int n = 0; n < kKeys / 8; ++n) {
+    for (int n = 0; n < N; ++n) {
       TENUN_UNROLL
       for (int e = 2 * h; e < 2 * h + 2; ++e) {
         s[n][e] = ex2(fmaf(s[n][e], by, -sub));
@@ -83,13 +85,13 @@ __device__ __forceinline__ void store_results(const FlashForward& a, const float
 
 template <class T, int D, int MT, int kBlocks, bool kGeneral>
 __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashForward a) {
-  using Shape = ForwardShape<D, MT, kGeneral>;
-  constexpr int kRow = Shape::kRow, kBlock = Shape::kThreads;
+  using Shape = ForwardShape<T, D, MT, kGeneral>;
+  constexpr int kRow = Shape::kRow, kPiece = Shape::kPiece, kBlock = Shape::kThreads;
   TENUN_DYNAMIC_SHARED(unsigned char, memory);
   unsigned char *const q_tile = memory, *const k_tiles = q_tile + Shape::kRows * kRow,
-                       *const v_tiles = k_tiles + 2 * kKeys * kRow;
-  int* const ids = reinterpret_cast<int*>(v_tiles + 2 * kKeys * kRow);
-  float* const weights = reinterpret_cast<float*>(ids + 2 * kKeys);  // of two tiles, if kGeneral
+                       *const v_tiles = k_tiles + 2 * kPiece * kRow;
+  int* const ids = reinterpret_cast<int*>(v_tiles + 2 * kPiece * kRow);
+  float* const weights = reinterpret_cast<float*>(ids + 2 * kPiece);  // of two tiles, if kGeneral
   const FlashProblem& p = a.in;
   const bool weighted = kGeneral && p.weight != nullptr, drops = kGeneral && p.dropout > 0;
   const int tid = static_cast<int>(threadIdx.x), lane = tid & 31;
@@ -97,7 +99,7 @@ __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashF
   const auto rows = TensorRows<Shape::kRows>::of(p.rows, bh, p.nq, p.block_q, weighted);
   const Visit keys = Visit::of(p.rows, rows.list, p.block_k, p.nk);
   const Bytes k = Bytes::of<T>(p.k, bh, p.d), v = Bytes::of<T>(p.v, bh, p.d);
-  const int own = (tid >> 5) * 16 * MT, tiles = (keys.count + kKeys - 1) / kKeys;
+  const int own = (tid >> 5) * 16 * MT, tiles = (keys.count + kPiece - 1) / kPiece;
   int at_q = offset_rows<kRow>(lane) + own * kRow, at_k = offset_columns<kRow>(lane),
       at_v = offset_rows<kRow>(lane);
   float o[MT][D / 8][4] = {}, most[MT][2], total[MT][2];
@@ -107,18 +109,18 @@ __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashF
     total[i][0] = total[i][1] = 0;
   }
   const auto name_tokens = [&](int tile) {
-    if (tid < kKeys) ids[(tile & 1) * kKeys + tid] = keys.token(tile * kKeys + tid);
+    if (tid < kPiece) ids[(tile & 1) * kPiece + tid] = keys.token(tile * kPiece + tid);
   };
   const auto read_weights = [&](int tile) {
-    const int at = tile * kKeys + tid;
-    if (weighted && tid < kKeys && at < keys.valid)
-      weights[(tile & 1) * kKeys + tid] = log_weight(p, bh, rows.first, keys.token(at));
+    const int at = tile * kPiece + tid;
+    if (weighted && tid < kPiece && at < keys.valid)
+      weights[(tile & 1) * kPiece + tid] = log_weight(p, bh, rows.first, keys.token(at));
   };
   const auto start_copies = [&](int tile) {
-    const int* const from = ids + (tile & 1) * kKeys;
-    load_tokens<kKeys, kRow, kBlock>(k_tiles + (tile & 1) * kKeys * kRow, k, from, tid);
+    const int* const from = ids + (tile & 1) * kPiece;
+    load_tokens<kPiece, kRow, kBlock>(k_tiles + (tile & 1) * kPiece * kRow, k, from, tid);
     if (a.o != nullptr)
-      load_tokens<kKeys, kRow, kBlock>(v_tiles + (tile & 1) * kKeys * kRow, v, from, tid);
+      load_tokens<kPiece, kRow, kBlock>(v_tiles + (tile & 1) * kPiece * kRow, v, from, tid);
     cp_commit();
   };
   if (tiles > 0) {
@@ -137,37 +139,37 @@ __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashF
     if (j + 2 < tiles) name_tokens(j + 2);
     if (j + 1 < tiles) read_weights(j + 1);
     opaque(at_q), opaque(at_k), opaque(at_v);
-    float s[MT][kKeys / 8][4];
+    float s[MT][kPiece / 8][4];
     TENUN_UNROLL
     for (int i = 0; i < MT; ++i) set_all(s[i], 0.0f);
-    add_scores<T, kRow>(s, q_tile, k_tiles + (j & 1) * kKeys * kRow, at_q, at_k);
+    add_scores<T, kRow>(s, q_tile, k_tiles + (j & 1) * kPiece * kRow, at_q, at_k);
     if constexpr (kGeneral) {
       TENUN_UNROLL
       for (int i = 0; i < MT; ++i)
-        weigh_scores(s[i], by, weighted ? weights + (j & 1) * kKeys : nullptr, lane);
+        weigh_scores(s[i], by, weighted ? weights + (j & 1) * kPiece : nullptr, lane);
     }
-    if ((j + 1) * kKeys > keys.valid) {  // the same in all threads
+    if ((j + 1) * kPiece > keys.valid) {  // the same in all threads
       TENUN_UNROLL
-      for (int i = 0; i < MT; ++i) mask_tail(s[i], j * kKeys, keys.valid, lane);
+      for (int i = 0; i < MT; ++i) mask_tail(s[i], j * kPiece, keys.valid, lane);
     }
     TENUN_UNROLL
     for (int i = 0; i < MT; ++i) {
       raise_maxima<D>(s[i], o[i], most[i], total[i], kGeneral ? 1.0f : by);
       probabilities(s[i], most[i], total[i], kGeneral ? 1.0f : by);
       if (drops && a.o != nullptr) {
-        const unsigned bits = kept<kKeys / 8>(p, [&](int n, int e) {
+        const unsigned bits = kept<kPiece / 8>(p, [&](int n, int e) {
           const int row = rows.first + own + 16 * i + row_of(e, lane);
-          return (bh * p.nq + row) * p.nk + keys.token(j * kKeys + column_of(n, e, lane));
+          return (bh * p.nq + row) * p.nk + keys.token(j * kPiece + column_of(n, e, lane));
         });
         TENUN_UNROLL
-        for (int n = 0; n < kKeys / 8; ++n) {
+        for (int n = 0; n < kPiece / 8; ++n) {
           TENUN_UNROLL
           for (int e = 0; e < 4; ++e)
             s[i][n][e] = kept_or_zero(bits, n, e, s[i][n][e] * p.keep_scale);
         }
       }
     }
-    if (a.o != nullptr) add_values<T, D, MT>(o, s, v_tiles + (j & 1) * kKeys * kRow, at_v);
+    if (a.o != nullptr) add_values<T, D, MT>(o, s, v_tiles + (j & 1) * kPiece * kRow, at_v);
   }
   TENUN_UNROLL
   for (int i = 0; i < MT; ++i)
@@ -176,7 +178,7 @@ __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashF
 
 template <class T, int D, int MT, int kBlocks, bool kGeneral>
 void launch_flash_tensor(const FlashForward& a) {
-  using Shape = ForwardShape<D, MT, kGeneral>;
+  using Shape = ForwardShape<T, D, MT, kGeneral>;
   const FlashProblem& p = a.in;
   const int64_t tiles =
       tensor_tiles<Shape::kRows>(p.rows, p.nq, p.block_q, kGeneral && p.weight != nullptr);
@@ -185,13 +187,16 @@ void launch_flash_tensor(const FlashForward& a) {
          Shape::kShared, a);
 }
 
-/// Blocks of 128 queries, or of 64 where the blocks of the lists or weights are that small, or
-/// where the general form has no registers for more.
+/// Blocks of 128 queries, or of 64 where the blocks of the lists or weights are that small, where
+/// the general form has no registers for more, and in f32.
 template <class T, bool kGeneral>
 void run_flash_tensor(const FlashForward& a) {
   const FlashProblem& p = a.in;
   const bool wide = p.rows_together() > 64;
-  if (p.d <= 64)
+  if constexpr (std::is_same_v<T, float>)
+    p.d <= 64 ? launch_flash_tensor<T, 64, 1, 3, kGeneral>(a)
+              : launch_flash_tensor<T, 128, 1, 2, kGeneral>(a);
+  else if (p.d <= 64)
     wide ? launch_flash_tensor<T, 64, 2, kGeneral ? 2 : 3, kGeneral>(a)
          : launch_flash_tensor<T, 64, 1, 3, kGeneral>(a);
   else if (kGeneral || !wide)

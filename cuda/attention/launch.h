@@ -10,27 +10,32 @@ namespace tenun::TENUN_BACKEND::attention {
 void flash_forward_plain(const FlashForward& a, DType compute);
 void flash_backward_plain(const FlashBackward& a, DType compute);
 
-// flash_tensor_bf16.cu, flash_tensor_f16.cu: d <= 128 and a multiple of 8, rows that cp.async can
-// read, scale > 0, neither weight nor dropout
+// flash_tensor_bf16.cu, ..._f16.cu, ..._f32.cu: d <= 128 and a multiple of 8, rows that cp.async
+// can read, scale > 0, neither weight nor dropout
 void flash_forward_bf16(const FlashForward& a);
 void flash_forward_f16(const FlashForward& a);
+void flash_forward_f32(const FlashForward& a);
 // flash_hopper_bf16.cu, flash_hopper_f16.cu: the same on sm_90a; false: not taken, nothing done
 [[nodiscard]] bool flash_forward_hopper_bf16(const FlashForward& a);
 [[nodiscard]] bool flash_forward_hopper_f16(const FlashForward& a);
-// flash_low_bf16.cu, flash_low_f16.cu: q, k i8 with units, v as it is
+// flash_low_bf16.cu, ..._f16.cu, ..._f32.cu: q, k i8 with units, v as it is
 void flash_forward_low_bf16(const FlashForward& a);
 void flash_forward_low_f16(const FlashForward& a);
-// flash_low_int8.cu, flash_low_fp8.cu: v of low_values(); q, k i8 with units, or bf16, or f16
+void flash_forward_low_f32(const FlashForward& a);
+// flash_low_int8.cu, flash_low_fp8.cu: v of low_values(); q, k i8 with units, or bf16, f16, f32
 void flash_forward_low_int8(const FlashForward& a);
 void flash_forward_low_fp8(const FlashForward& a);
-// flash_gradient_bf16.cu, flash_gradient_f16.cu: the same
+// flash_gradient_bf16.cu, ..._f16.cu, ..._f32.cu: the same
 void flash_backward_bf16(const FlashBackward& a);
 void flash_backward_f16(const FlashBackward& a);
-// flash_general_bf16.cu, flash_general_f16.cu: any scale, with weight and dropout
+void flash_backward_f32(const FlashBackward& a);
+// flash_general_bf16.cu, ..._f16.cu, ..._f32.cu: any scale, with weight and dropout
 void flash_forward_general_bf16(const FlashForward& a);
 void flash_forward_general_f16(const FlashForward& a);
+void flash_forward_general_f32(const FlashForward& a);
 void flash_backward_general_bf16(const FlashBackward& a);
 void flash_backward_general_f16(const FlashBackward& a);
+void flash_backward_general_f32(const FlashBackward& a);
 
 // linear_plain.cu
 void product(const Product& p, DType compute);

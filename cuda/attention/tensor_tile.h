@@ -1,10 +1,13 @@
-// Tiles of 16-bit numbers in shared memory for the tensor cores. A row has ROWB bytes; its 16-byte
-// chunks are permuted by XOR, so that 8 neighbouring rows of one column of chunks lie in 8
+// Tiles in shared memory for the tensor cores, of 8, 16 or 32 bits. A row has ROWB bytes; its
+// 16-byte chunks are permuted by XOR, so that 8 neighbouring rows of one column of chunks lie in 8
 // different groups of banks: ldmatrix, cp.async and stores of fragments are then free of conflicts.
 // Addresses of a fragment: one offset of the lane for each kind of load, XOR 32 bytes for each step
 // along the row, plus rows * ROWB (16 rows leave the permutation unchanged). Layouts: cuda/ptx.h.
 // A D of the template holds any head size d <= D that is a multiple of 8: chunks behind d are
 // zeros.
+// f32 numbers are multiplied as sums of two TF32 numbers (Ootomo and Yokota 2022, "Recovering
+// single precision accuracy from Tensor Cores"): x y = X Y + X y' + x' Y, where x' = x - X is what
+// TF32 lost of x; x' y' is less than the last digit of f32.
 #pragma once
 #include "tenun/cuda/attention/plain_tile.h"
 #include "tenun/cuda/e4m3.h"
@@ -12,12 +15,41 @@
 namespace tenun::TENUN_BACKEND::attention {
 
 inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
-inline constexpr int kKeys = 64;  ///< tokens of a tile that is streamed
+inline constexpr int kKeys = 64;
+/// Tokens of a tile that is streamed: 64, or in f32 as many as make 8 kB.
+template <class T, int D>
+inline constexpr int kStreamed = sizeof(T) == 4 ? 2048 / D : kKeys;
+
+/// A factor of a product of a warp: the registers of an A operand (4) or of a B operand (2).
+template <class T, int N>
+struct Factor {
+  unsigned v[N];
+};
+template <int N>
+struct Factor<float, N> {
+  unsigned v[N], rest[N];  ///< TF32 numbers
+};
+template <class T, int N>
+__device__ __forceinline__ Factor<T, N> factor(const unsigned (&v)[N]) {
+  Factor<T, N> f;
+  TENUN_UNROLL
+  for (int i = 0; i < N; ++i) {
+    f.v[i] = v[i];
+    if constexpr (std::is_same_v<T, float>) {
+      const float x = __uint_as_float(v[i]);
+      f.v[i] = to_tf32(x);
+      f.rest[i] = __float_as_uint(x - __uint_as_float(f.v[i]));  // its last bits are not read
+    }
+  }
+  return f;
+}
 
 /// d += A B; sums are floats, of int8_t ints.
 template <class T, class Sum>
 __device__ __forceinline__ void mma(Sum (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  if constexpr (std::is_same_v<T, f16>)
+  if constexpr (std::is_same_v<T, float>)
+    mma_tf32(d, a, b0, b1);
+  else if constexpr (std::is_same_v<T, f16>)
     mma_f16(d, a, b0, b1);
   else if constexpr (std::is_same_v<T, int8_t>)
     mma_s8(d, a, b0, b1);
@@ -25,6 +57,15 @@ __device__ __forceinline__ void mma(Sum (&d)[4], const unsigned (&a)[4], unsigne
     product_e4m3(d, a, b0, b1);
   else
     mma_bf16(d, a, b0, b1);
+}
+template <class T, class Sum>
+__device__ __forceinline__ void multiply(Sum (&d)[4], const Factor<T, 4>& a,
+                                         const Factor<T, 2>& b) {
+  if constexpr (std::is_same_v<T, float>) {  // the small ones first
+    mma<T>(d, a.rest, b.v[0], b.v[1]);
+    mma<T>(d, a.v, b.rest[0], b.rest[1]);
+  }
+  mma<T>(d, a.v, b.v[0], b.v[1]);
 }
 template <class T>
 __device__ __forceinline__ unsigned pack(float low, float high) {
@@ -139,6 +180,22 @@ __device__ __forceinline__ void load_at(unsigned (&a)[4], const unsigned char* t
                                         int k0, int m) {
   ldmatrix_x4_t(a, tile + (offset ^ m << 5) + k0 * ROWB);
 }
+/// B operand of P Y in f32, whose rows ldmatrix cannot turn: rows k0 + 2 t and k0 + 2 t + 1 of
+/// column 8 n + g. The depth of the product has the order in which a lane holds P (sums_to_a).
+template <int ROWB>
+__device__ __forceinline__ void load_b_single(unsigned (&b)[2], const unsigned char* tile, int k0,
+                                              int n) {
+  const int lane = static_cast<int>(threadIdx.x) & 31, g = lane >> 2, row = (lane & 3) * 2;
+  TENUN_UNROLL
+  for (int r = 0; r < 2; ++r)
+    b[r] = *reinterpret_cast<const unsigned*>(
+        tile + k0 * ROWB + (swizzled<ROWB>(row + r, g >> 2) ^ n << 5) + (g & 3) * 4);
+}
+/// The sums of a tile of 8 columns as an A operand of f32: columns 2 t, then columns 2 t + 1.
+__device__ __forceinline__ void sums_to_a_single(unsigned (&a)[4], const float (&x)[4]) {
+  a[0] = __float_as_uint(x[0]), a[1] = __float_as_uint(x[2]);
+  a[2] = __float_as_uint(x[1]), a[3] = __float_as_uint(x[3]);
+}
 /// The sums of two neighbouring tiles of 8 columns are one A operand of 16 columns.
 template <class T>
 __device__ __forceinline__ void sums_to_a(unsigned (&a)[4], const float (&x)[4],
@@ -154,42 +211,72 @@ __device__ __forceinline__ void add_scores(Sum (&s)[MT][N][4], const unsigned ch
                                            const unsigned char* y, int at_x, int at_y, int y0 = 0) {
   TENUN_UNROLL
   for (int step = 0; step < kBytes / 32; ++step) {
-    unsigned a[MT][4];
+    Factor<T, 4> a[MT];
     TENUN_UNROLL
-    for (int i = 0; i < MT; ++i) load_a<kBytes>(a[i], x, at_x, 16 * i, step);
+    for (int i = 0; i < MT; ++i) {
+      unsigned r[4];
+      load_a<kBytes>(r, x, at_x, 16 * i, step);
+      a[i] = factor<T>(r);
+    }
     TENUN_UNROLL
     for (int n = 0; n < N / 2; ++n) {
-      unsigned b[4];
-      load_bt<kBytes>(b, y, at_y, y0 + n * 16, step);
+      unsigned r[4];
+      load_bt<kBytes>(r, y, at_y, y0 + n * 16, step);
+      const Factor<T, 2> b0 = factor<T>({r[0], r[1]}), b1 = factor<T>({r[2], r[3]});
       TENUN_UNROLL
       for (int i = 0; i < MT; ++i) {
-        mma<T>(s[i][2 * n], a[i], b[0], b[1]);
-        mma<T>(s[i][2 * n + 1], a[i], b[2], b[3]);
+        multiply<T>(s[i][2 * n], a[i], b0);
+        multiply<T>(s[i][2 * n + 1], a[i], b1);
       }
     }
   }
 }
-/// o += P Y: P from the sums of 16 MT rows and 8 N columns, Y of 16 bits from row y0 on. By
-/// offset_rows.
+/// o += P Y for 16 columns of P, number `step`: P from the sums of 16 MT rows and 8 N columns,
+/// whose rows of Y stand from y0 on. By offset_rows.
+template <class T, int D, int MT, int N>
+__device__ __forceinline__ void add_value_step(float (&o)[MT][D / 8][4], const float (&s)[MT][N][4],
+                                               int step, const unsigned char* y, int at_y, int y0) {
+  constexpr bool kSingle = std::is_same_v<T, float>;  // twice 8 columns
+  TENUN_UNROLL
+  for (int half = 0; half < (kSingle ? 2 : 1); ++half) {
+    Factor<T, 4> w[MT];
+    TENUN_UNROLL
+    for (int i = 0; i < MT; ++i) {
+      unsigned r[4];
+      if constexpr (kSingle)
+        sums_to_a_single(r, s[i][2 * step + half]);
+      else
+        sums_to_a<T>(r, s[i][2 * step], s[i][2 * step + 1]);
+      w[i] = factor<T>(r);
+    }
+    TENUN_UNROLL
+    for (int n = 0; n < D / 16; ++n) {
+      Factor<T, 2> b[2];
+      if constexpr (kSingle) {
+        TENUN_UNROLL
+        for (int h = 0; h < 2; ++h) {
+          unsigned r[2];
+          load_b_single<4 * D>(r, y, y0 + step * 16 + half * 8, 2 * n + h);
+          b[h] = factor<T>(r);
+        }
+      } else {
+        unsigned r[4];
+        load_b<2 * D>(r, y, at_y, y0 + step * 16, n);
+        b[0] = factor<T>({r[0], r[1]}), b[1] = factor<T>({r[2], r[3]});
+      }
+      TENUN_UNROLL
+      for (int i = 0; i < MT; ++i) {
+        multiply<T>(o[i][2 * n], w[i], b[0]);
+        multiply<T>(o[i][2 * n + 1], w[i], b[1]);
+      }
+    }
+  }
+}
 template <class T, int D, int MT, int N>
 __device__ __forceinline__ void add_values(float (&o)[MT][D / 8][4], const float (&s)[MT][N][4],
                                            const unsigned char* y, int at_y, int y0 = 0) {
   TENUN_UNROLL
-  for (int step = 0; step < N / 2; ++step) {
-    unsigned w[MT][4];
-    TENUN_UNROLL
-    for (int i = 0; i < MT; ++i) sums_to_a<T>(w[i], s[i][2 * step], s[i][2 * step + 1]);
-    TENUN_UNROLL
-    for (int n = 0; n < D / 16; ++n) {
-      unsigned b[4];
-      load_b<2 * D>(b, y, at_y, y0 + step * 16, n);
-      TENUN_UNROLL
-      for (int i = 0; i < MT; ++i) {
-        mma<T>(o[i][2 * n], w[i], b[0], b[1]);
-        mma<T>(o[i][2 * n + 1], w[i], b[2], b[3]);
-      }
-    }
-  }
+  for (int step = 0; step < N / 2; ++step) add_value_step<T, D>(o, s, step, y, at_y, y0);
 }
 
 template <class V, int N>

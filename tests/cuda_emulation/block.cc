@@ -356,7 +356,8 @@ void run(dim3 grid, dim3 size, size_t shared_bytes, FunctionRef<void()> body) {
   check<DeviceError>(grid.x >= 1 && grid.y >= 1 && grid.z >= 1 && grid.x <= 0x7fffffffu &&
                          grid.y <= 65535 && grid.z <= 65535,
                      op, "a grid of {} x {} x {} blocks", grid.x, grid.y, grid.z);
-  check<DeviceError>(shared_bytes <= kSharedLimit, op, "{} bytes of shared memory", shared_bytes);
+  check<DeviceError>(shared_bytes <= settings().shared_limit, op, "{} bytes of shared memory",
+                     shared_bytes);
   // Few blocks are shuffled; of many the order is turned round or rotated.
   const Settings& s = settings();
   std::atomic<uint64_t> next{0};

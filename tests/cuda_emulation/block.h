@@ -37,6 +37,7 @@ struct Settings {
   uint8_t poison = 0xff;  ///< all bits set: NaN in every floating type
   bool eager_copies = false;
   bool hopper = false;  ///< TENUN_CUDA_HOPPER=1: the kernels for Hopper (cuda/hopper.h) are used
+  size_t shared_limit = 227 * 1024;  ///< bytes of shared memory of a block, as on Hopper
 };
 /// Read from the environment at the first call; tests may change them between launches.
 [[nodiscard]] Settings& settings();

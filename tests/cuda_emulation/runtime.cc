@@ -35,6 +35,7 @@ void synchronize() {
   detail::refuse_while_recording(kDevice, "the host waits for the device");
   emulation::check_red_zones();
 }
+size_t shared_limit() { return emulation::settings().shared_limit; }
 /// Nor is there a library of matrix products: our own kernels are what is to be tested.
 bool blas_product(const MatrixProduct&) { return false; }
 
