@@ -2,46 +2,15 @@
 // thread has all that can meet, so there are no atomics and the bits are the same in every run.
 #include "tenun/ops/index.h"
 
-#include <utility>
-
 #include "tenun/cuda/elements.h"
 #include "tenun/cuda/register.h"
 #include "tenun/cuda/scratch.h"
+#include "tenun/ops/index_kernel.h"
 
 namespace tenun::TENUN_BACKEND {
 namespace {
 
-// Moving elements needs their size alone.
-template <class F>
-void visit_size(DType d, F&& f) {
-  switch (size_of(d)) {
-    case 1: return f.template operator()<uint8_t>();
-    case 2: return f.template operator()<uint16_t>();
-    case 4: return f.template operator()<uint32_t>();
-    default: return f.template operator()<uint64_t>();
-  }
-}
-template <class F>
-void visit_sum(DType d, const char* op, F&& f) {
-  visit<DType::f32, DType::f64, DType::i32, DType::i64>(d, op, std::forward<F>(f));
-}
-
-/// The start of the storage: places add the offset of the layout.
-template <class T>
-const T* base(const Tensor& t) {
-  return reinterpret_cast<const T*>(t.raw()) - t.layout().offset;
-}
-template <class T>
-T* base(Tensor& t) {
-  return reinterpret_cast<T*>(t.raw()) - t.layout().offset;
-}
-/// `l` over another extent, with one axis standing still.
-Layout along(const Layout& l, const Shape& extent, int fixed) {
-  Layout out = l;
-  out.shape = extent;
-  if (fixed < extent.size()) out.strides[fixed] = 0;
-  return out;
-}
+using detail::along, detail::base, detail::visit_size, detail::visit_sum;
 
 __global__ void __launch_bounds__(kThreads, 1)
     find_outside(unsigned long long* first, const int64_t* index, int64_t count, int64_t n) {

@@ -5,6 +5,7 @@
 #include "tenun/core/parallel.h"
 #include "tenun/core/strided.h"
 #include "tenun/ops/functors_other.h"
+#include "tenun/ops/index_kernel.h"
 #include "tenun/ops/map.h"
 #include "tenun/ops/shape.h"
 
@@ -13,38 +14,9 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // elements of one piece of work
 
-// Moving elements needs their size alone.
-template <class F>
-void visit_size(DType d, F&& f) {
-  switch (size_of(d)) {
-    case 1: return f.template operator()<uint8_t>();
-    case 2: return f.template operator()<uint16_t>();
-    case 4: return f.template operator()<uint32_t>();
-    default: return f.template operator()<uint64_t>();
-  }
-}
-template <class F>
-void visit_sum(DType d, const char* op, F&& f) {
-  visit<DType::f32, DType::f64, DType::i32, DType::i64>(d, op, std::forward<F>(f));
-}
+using detail::along, detail::base, detail::visit_size, detail::visit_sum;
+
 DType sum_type(DType d) { return d == DType::bf16 || d == DType::f16 ? DType::f32 : d; }
-
-// The strides of `l` over another extent, with one axis standing still.
-Layout along(const Layout& l, const Shape& extent, int fixed) {
-  Layout out = l;
-  out.shape = extent;
-  if (fixed < extent.size()) out.strides[fixed] = 0;
-  return out;
-}
-
-template <class T>
-const T* base(const Tensor& t) {  // of the storage: layouts add their offset
-  return reinterpret_cast<const T*>(t.raw()) - t.layout().offset;
-}
-template <class T>
-T* base(Tensor& t) {
-  return reinterpret_cast<T*>(t.raw()) - t.layout().offset;
-}
 
 int64_t first_outside_cpu(const Tensor& index, int64_t n) {
   const std::span<const int64_t> v = index.span<int64_t>();

@@ -163,17 +163,15 @@ struct BlockMean {
   bool by_block = false;
   void* y = nullptr;
 };
-/// y = (x - mean) / unit as whole numbers (unit null: not divided): mean C (heads, d) or null;
-/// the unit of a token is that of its block, C (heads, blocks). What low-bit products read.
+/// y = (x - mean) / unit as whole numbers (unit null: not divided). What low-bit products read.
 struct Round {
   Rows x;
-  const void* mean = nullptr;
-  int64_t heads = 0, n = 0, d = 0, block = 1;
-  const void* unit = nullptr;          ///< per block, or
-  const void* channel_unit = nullptr;  ///< per channel, C (heads, d)
-  bool fp8 = false;                    ///< to E4M3 values instead of integers
-  void* y = nullptr;                   ///< (heads, n, d)
-  DType y_dtype = DType::f32;          ///< C, i8; bf16 or f16 where it is not divided
+  const void* mean = nullptr;  ///< C (heads, d), or null
+  int64_t heads = 0, n = 0, d = 0;
+  const void* unit = nullptr;  ///< C (heads, d), or null
+  bool fp8 = false;            ///< to E4M3 values instead of integers
+  void* y = nullptr;           ///< (heads, n, d)
+  DType y_dtype = DType::f32;  ///< C; bf16 or f16 where it is not divided
 };
 /// The values of 8-bit products: x / unit, in the layout of low_values.cu. d is at most 128.
 struct LowValues {
@@ -200,13 +198,13 @@ struct Quantise {
   void* y = nullptr;           ///< (heads, n, d)
   DType y_dtype = DType::f32;  ///< C, or i8
 };
-/// unit C (heads, ceil(n / block), d): the largest |x| of each channel in each block of tokens,
-/// over `most`.
+/// y C (heads, ceil(n / block), d): the largest |x| of each channel in each block of tokens, over
+/// `most`.
 struct ChannelAmax {
   Rows x;
   int64_t heads = 0, n = 0, d = 0, block = 1;
   double most = 1;
-  void* unit = nullptr;
+  void* y = nullptr;
 };
 
 /// Rows of scores C (rows, columns); in every `height` rows the first `forced_rows` take all, and

@@ -126,9 +126,7 @@ struct LowBitOperands {
       a.in.q = rows_of(q);
     } else {
       k = Tensor(k_.shape(), scores, k_.device());
-      round({p.k, mean.raw(), p.heads, p.nk, p.d, p.block_k, nullptr, nullptr, false, k.raw(),
-             scores},
-            type);
+      round({p.k, mean.raw(), p.heads, p.nk, p.d, nullptr, false, k.raw(), scores}, type);
     }
     a.in.k = rows_of(k);
     if (quant.pv == LowBit::none) return;
@@ -156,8 +154,7 @@ struct LowBitOperands {
       return;
     }
     v = tensor(v_.shape());
-    round({p.v, nullptr, p.heads, p.nk, p.d, 1, nullptr, v_unit.raw(), a.units.fp8, v.raw(), type},
-          type);
+    round({p.v, nullptr, p.heads, p.nk, p.d, v_unit.raw(), a.units.fp8, v.raw(), type}, type);
     a.in.v = rows_of(v);
   }
 };

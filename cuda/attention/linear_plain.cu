@@ -5,7 +5,7 @@
 //   G_i = d(num, den)_i        dphi_q[i] = G_i H_I^T    dH_I = phi_q[I]^T G[I]
 //   dh_J = sum_I w_IJ dH_I     dphi_k[j] = v'_j dh_J^T  dv_j = phi_k[j] dh_J
 #include "tenun/cuda/attention/launch.h"
-#include "tenun/cuda/attention/plain_tile.h"
+#include "tenun/cuda/attention/product.h"
 
 namespace tenun::TENUN_BACKEND::attention {
 namespace {
@@ -16,15 +16,10 @@ __global__ void __launch_bounds__(kThreads, 1) product_kernel(const Product p) {
   TENUN_DYNAMIC_SHARED(C, memory);
   C *const at = memory, *const bt = at + kTile * kPitch;
   const int t = static_cast<int>(threadIdx.x), r = t / 8, c = t % 8, lane = t % kTile;
-  const int64_t across = blocks_of(p.n, kTile), down = blocks_of(p.m, kTile);
-  const int64_t block = blockIdx.x / (across * down), tile = blockIdx.x % (across * down);
-  const int64_t m0 = tile / across * kTile, n0 = tile % across * kTile, bh = blockIdx.y;
-  const auto end = [&](int64_t size, int64_t total) {  // a last block may be short
-    return total == 0 ? size : total - block * size < size ? total - block * size : size;
-  };
-  const int64_t m = end(p.m, p.m_total), k = end(p.k, p.k_total);
-  const C* const a = static_cast<const C*>(p.a.p) + bh * p.a.head + block * p.a.block;
-  const C* const b = static_cast<const C*>(p.b.p) + bh * p.b.head + block * p.b.block;
+  const auto tile = ProductTile<kTile, kTile>::of(p);
+  const int64_t m0 = tile.m0, n0 = tile.n0, m = tile.m, k = tile.k;
+  const C* const a = static_cast<const C*>(p.a.p) + tile.offset(p.a);
+  const C* const b = static_cast<const C*>(p.b.p) + tile.offset(p.b);
   C sum[4] = {};
   for (int64_t k0 = 0; k0 < k; k0 += kTile) {
     __syncthreads();
@@ -44,7 +39,7 @@ __global__ void __launch_bounds__(kThreads, 1) product_kernel(const Product p) {
     }
   }
   if (m0 + r >= m) return;
-  C* const out = static_cast<C*>(const_cast<void*>(p.c.p)) + bh * p.c.head + block * p.c.block;
+  C* const out = static_cast<C*>(const_cast<void*>(p.c.p)) + tile.offset(p.c);
   TENUN_UNROLL
   for (int i = 0; i < 4; ++i) {
     const int64_t x = n0 + c + 8 * i;
@@ -204,10 +199,8 @@ void by_rows(void (*f)(A), void (*d)(A), DType compute, int64_t rows, const A& a
 }  // namespace
 
 void product(const Product& p, DType compute) {
-  const int64_t tiles = ((p.m + kTile - 1) / kTile) * ((p.n + kTile - 1) / kTile);
   const bool wide = compute == DType::f64;
-  launch(wide ? product_kernel<double> : product_kernel<float>,
-         dim3(static_cast<unsigned>(p.blocks * tiles), static_cast<unsigned>(p.heads)),
+  launch(wide ? product_kernel<double> : product_kernel<float>, product_grid(p, kTile, kTile),
          dim3(kThreads), 2 * kTile * kPitch * static_cast<size_t>(wide ? 8 : 4), p);
 }
 void features(const Features& a, DType compute) {

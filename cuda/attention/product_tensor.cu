@@ -3,6 +3,7 @@
 // 16 rows; 64 steps of k at a time through two buffers. Either operand may lie with the sum's axis
 // along its rows: ldmatrix turns it.
 #include "tenun/cuda/attention/launch.h"
+#include "tenun/cuda/attention/product.h"
 #include "tenun/cuda/attention/tensor_tile.h"
 
 namespace tenun::TENUN_BACKEND::attention {
@@ -42,15 +43,10 @@ __global__ void __launch_bounds__(kBlock, 3) product_tensor_kernel(const Product
   unsigned char *const a_tiles = memory, *const b_tiles = memory + 2 * kHigh * 128;
   const int lane = static_cast<int>(threadIdx.x) & 31,
             own = (static_cast<int>(threadIdx.x) >> 5) * 16;
-  const int64_t across = blocks_of(p.n, kWide), down = blocks_of(p.m, kHigh);
-  const int64_t block = blockIdx.x / (across * down), tile = blockIdx.x % (across * down);
-  const int64_t m0 = tile / across * kHigh, n0 = tile % across * kWide, bh = blockIdx.y;
-  const auto end = [&](int64_t size, int64_t total) {  // a last block may be short
-    return total == 0 ? size : total - block * size < size ? total - block * size : size;
-  };
-  const int64_t m = end(p.m, p.m_total), k = end(p.k, p.k_total);
-  const bf16* const a = static_cast<const bf16*>(p.a.p) + bh * p.a.head + block * p.a.block;
-  const bf16* const b = static_cast<const bf16*>(p.b.p) + bh * p.b.head + block * p.b.block;
+  const auto tile = ProductTile<kHigh, kWide>::of(p);
+  const int64_t m0 = tile.m0, n0 = tile.n0, m = tile.m, k = tile.k;
+  const bf16* const a = static_cast<const bf16*>(p.a.p) + tile.offset(p.a);
+  const bf16* const b = static_cast<const bf16*>(p.b.p) + tile.offset(p.b);
   const auto load = [&](int64_t k0, int buffer) {
     unsigned char *const at = a_tiles + buffer * kHigh * 128, *const bt = b_tiles + buffer * kBytes;
     if constexpr (kTurnedA)
@@ -93,7 +89,7 @@ __global__ void __launch_bounds__(kBlock, 3) product_tensor_kernel(const Product
       }
     }
   }
-  const int64_t row = m0 + own + (lane >> 2), base = bh * p.c.head + block * p.c.block;
+  const int64_t row = m0 + own + (lane >> 2), base = tile.offset(p.c);
   TENUN_UNROLL
   for (int n = 0; n < kWide / 8; ++n) {
     const int64_t column = n0 + n * 8 + (lane & 3) * 2;
@@ -120,24 +116,13 @@ __global__ void __launch_bounds__(kBlock, 3) product_tensor_kernel(const Product
   }
 }
 
-template <int kWide, bool kTurnedA, bool kTurnedB>
-void run(const Product& p) {
-  const int64_t tiles = ((p.m + kHigh - 1) / kHigh) * ((p.n + kWide - 1) / kWide);
-  launch(product_tensor_kernel<kWide, kTurnedA, kTurnedB>,
-         dim3(static_cast<unsigned>(p.blocks * tiles), static_cast<unsigned>(p.heads)),
-         dim3(kBlock), product_shared<kWide, kTurnedB>(), p);
-}
-template <int kWide>
-void run(const Product& p) {
-  const bool a = p.a.column != 1, b = p.b.column != 1;  // the sum's axis is not along its rows
-  if (b)
-    run<kWide, false, true>(p);
-  else
-    a ? run<kWide, true, false>(p) : run<kWide, false, false>(p);
-}
-
 }  // namespace
 
-void product_tensor(const Product& p) { p.n % 64 == 0 ? run<64>(p) : run<80>(p); }
+void product_tensor(const Product& p) {
+  by_shape(p, [&]<int kWide, bool kTurnedA, bool kTurnedB>() {
+    launch(product_tensor_kernel<kWide, kTurnedA, kTurnedB>, product_grid(p, kHigh, kWide),
+           dim3(kBlock), product_shared<kWide, kTurnedB>(), p);
+  });
+}
 
 }  // namespace tenun::TENUN_BACKEND::attention

@@ -6,7 +6,7 @@
 // number at a time; rows are padded so that the 32 numbers of a read lie in different banks.
 // Factors are rounded as they are read.
 #include "tenun/cuda/attention/launch.h"
-#include "tenun/cuda/attention/plain_tile.h"
+#include "tenun/cuda/attention/product.h"
 
 namespace tenun::TENUN_BACKEND::attention {
 namespace {
@@ -51,15 +51,10 @@ __global__ void __launch_bounds__(kBlock, 3)
   float *const a_tiles = memory, *const b_tiles = memory + 2 * A::kNumbers;
   const int lane = static_cast<int>(threadIdx.x) & 31, g = lane >> 2, t = lane & 3,
             own = (static_cast<int>(threadIdx.x) >> 5) * 16;
-  const int64_t across = blocks_of(p.n, kWide), down = blocks_of(p.m, kHigh);
-  const int64_t block = blockIdx.x / (across * down), tile = blockIdx.x % (across * down);
-  const int64_t m0 = tile / across * kHigh, n0 = tile % across * kWide, bh = blockIdx.y;
-  const auto end = [&](int64_t size, int64_t total) {  // a last block may be short
-    return total == 0 ? size : total - block * size < size ? total - block * size : size;
-  };
-  const int64_t m = end(p.m, p.m_total), k = end(p.k, p.k_total);
-  const float* const a = static_cast<const float*>(p.a.p) + bh * p.a.head + block * p.a.block;
-  const float* const b = static_cast<const float*>(p.b.p) + bh * p.b.head + block * p.b.block;
+  const auto tile = ProductTile<kHigh, kWide>::of(p);
+  const int64_t m0 = tile.m0, n0 = tile.n0, m = tile.m, k = tile.k;
+  const float* const a = static_cast<const float*>(p.a.p) + tile.offset(p.a);
+  const float* const b = static_cast<const float*>(p.b.p) + tile.offset(p.b);
   const auto load = [&](int64_t k0, int buffer) {
     float *const at = a_tiles + buffer * A::kNumbers, *const bt = b_tiles + buffer * B::kNumbers;
     if constexpr (kTurnedA)
@@ -91,8 +86,7 @@ __global__ void __launch_bounds__(kBlock, 3)
         mma_tf32(sums[n], x, B::at(bt, n * 8 + g, step + t), B::at(bt, n * 8 + g, step + t + 4));
     }
   }
-  float* const out =
-      static_cast<float*>(const_cast<void*>(p.c.p)) + bh * p.c.head + block * p.c.block;
+  float* const out = static_cast<float*>(const_cast<void*>(p.c.p)) + tile.offset(p.c);
   TENUN_UNROLL
   for (int n = 0; n < kWide / 8; ++n) {
     TENUN_UNROLL
@@ -113,28 +107,17 @@ bool packs(const Product::Matrix& x, int64_t together) {
          reinterpret_cast<uintptr_t>(x.p) % 16 == 0;
 }
 
-template <int kWide, bool kTurnedA, bool kTurnedB>
-void run(const Product& p) {
-  const int64_t tiles = ((p.m + kHigh - 1) / kHigh) * ((p.n + kWide - 1) / kWide);
-  // Where a block is short the axis of tokens ends anywhere, but it lies across the rows.
-  const bool a = packs(p.a, kTurnedA ? p.m : p.k), b = packs(p.b, kTurnedB ? p.k : p.n);
-  launch(product_tf32_kernel<kWide, kTurnedA, kTurnedB>,
-         dim3(static_cast<unsigned>(p.blocks * tiles), static_cast<unsigned>(p.heads)),
-         dim3(kBlock),
-         2 * sizeof(float) * (Tile<kHigh, !kTurnedA>::kNumbers + Tile<kWide, kTurnedB>::kNumbers),
-         p, a, b);
-}
-template <int kWide>
-void run(const Product& p) {
-  const bool a = p.a.column != 1, b = p.b.column != 1;  // the sum's axis is not along its rows
-  if (b)
-    run<kWide, false, true>(p);
-  else
-    a ? run<kWide, true, false>(p) : run<kWide, false, false>(p);
-}
-
 }  // namespace
 
-void product_tf32(const Product& p) { p.n % 64 == 0 ? run<64>(p) : run<80>(p); }
+void product_tf32(const Product& p) {
+  by_shape(p, [&]<int kWide, bool kTurnedA, bool kTurnedB>() {
+    // Where a block is short the axis of tokens ends anywhere, but it lies across the rows.
+    const bool a = packs(p.a, kTurnedA ? p.m : p.k), b = packs(p.b, kTurnedB ? p.k : p.n);
+    launch(product_tf32_kernel<kWide, kTurnedA, kTurnedB>, product_grid(p, kHigh, kWide),
+           dim3(kBlock),
+           2 * sizeof(float) * (Tile<kHigh, !kTurnedA>::kNumbers + Tile<kWide, kTurnedB>::kNumbers),
+           p, a, b);
+  });
+}
 
 }  // namespace tenun::TENUN_BACKEND::attention

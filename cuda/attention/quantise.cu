@@ -74,13 +74,14 @@ __global__ void __launch_bounds__(kThreads, 1) quantise_kernel(const Quantise a)
   }
   const C unit = team.largest(most) / C(127);  // NaN if one is in the block: scores must be NaN
   if (team.first()) static_cast<C*>(a.unit)[blockIdx.x] = unit;
+  const bool whole = unit > 0 && unit < static_cast<C>(INFINITY);  // else the quotient may be NaN
   for (int i = team.rank(); i < all; i += kThreads) {
     const int64_t row = first + i / parts, c = i % parts * kCount, at = (bh * a.n + row) * a.d + c;
     const Part x = Part::load(a, head, bh, row, c);
     Codes codes;
     TENUN_UNROLL
     for (int e = 0; e < kCount; ++e)
-      codes.v[e] = static_cast<int8_t>(unit > 0 ? static_cast<C>(rint(x.v[e] / unit)) : C(0));
+      codes.v[e] = static_cast<int8_t>(whole ? static_cast<C>(rint(x.v[e] / unit)) : C(0));
     if (a.y_dtype == DType::i8) {
       *reinterpret_cast<Codes*>(static_cast<int8_t*>(a.y) + at) = codes;
     } else {
