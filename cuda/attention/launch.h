@@ -38,9 +38,10 @@ void flash_backward_general_f16(const FlashBackward& a);
 void flash_backward_general_f32(const FlashBackward& a);
 
 // linear_plain.cu
-void product(const Product& p, DType compute);
+void product_f64(const Product& p);
 void product_tensor(const Product& p);  // product_tensor.cu: bf16, strides in 16 bytes
 void product_tf32(const Product& p);    // product_tf32.cu: f32, in TF32; c in rows
+void product_f32(const Product& p);     // the same, with f32's digits
 void features(const Features& a, DType compute);
 void feature_gradient(const FeatureGradient& a, DType compute);
 void extend(const Extend& a, DType compute);

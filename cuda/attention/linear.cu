@@ -1,5 +1,6 @@
 // The slots of the linear branch and of the mix: the passes of linear_plain.cu, whose products run
-// on the tensor cores: of bf16 in bf16 (product_tensor.cu), of f16 in TF32 (product_tf32.cu). The
+// on the tensor cores: of bf16 in bf16 (product_tensor.cu), of f16 in TF32, of f32 as sums of TF32
+// numbers (product_tf32.cu). The
 // sums of states over blocks are a product with the 0/1 matrix of the blocks, which reads every
 // state once (attention.md 2.4).
 #include "tenun/cuda/attention/launch.h"
@@ -15,9 +16,9 @@ namespace {
 using attn::LinearArgs;
 using attn::LinearGrads;
 
-/// What the products are formed in: bf16 and TF32 on the tensor cores. f16 takes TF32, which keeps
-/// its digits: states and quotients' gradients may leave its range.
-enum class Products : uint8_t { compute, bf16, tf32 };
+/// What the products are formed in: f64 on the ordinary units, else on the tensor cores. f16 takes
+/// TF32, which keeps its digits: states and quotients' gradients may leave its range.
+enum class Products : uint8_t { f64, f32, bf16, tf32 };
 
 /// One call's sizes and workspaces. Products in bf16 have operands of bf16 and sums of f32. Else
 /// everything is in the compute type. S = d wide numbers are a state: num
@@ -44,15 +45,15 @@ struct Linear {
         nq(q.dim(2)),
         nk(k.dim(2)),
         d(q.dim(3)),
-        wide(products == Products::bf16   ? d + 16
-             : products == Products::tf32 ? (d + 4) / 4 * 4
-                                          : d + 1),
+        wide(products == Products::f64    ? d + 1
+             : products == Products::bf16 ? d + 16
+                                          : (d + 4) / 4 * 4),
         gate_block(args_.gate.defined() ? args_.block_q : nq),
         block_q(whole(args_) ? nq : args_.block_q),
         block_k(whole(args_) ? 256 : args_.block_k),
         tm((nq + block_q - 1) / block_q),
         tn((nk + block_k - 1) / block_k),
-        w_wide(products != Products::compute ? (tn + 7) / 8 * 8 : tn),
+        w_wide(products != Products::f64 ? (tn + 7) / 8 * 8 : tn),
         state(d * wide),
         rows_q(rows_of(q)),
         rows_k(rows_of(k)),
@@ -60,7 +61,9 @@ struct Linear {
         args(args_) {}
   static Products products_of(const Tensor& q) {
     if (q.dtype() == DType::bf16 && q.dim(3) % 8 == 0) return Products::bf16;
-    return q.dtype() == DType::bf16 || q.dtype() == DType::f16 ? Products::tf32 : Products::compute;
+    return q.dtype() == DType::f64   ? Products::f64
+           : q.dtype() == DType::f32 ? Products::f32
+                                     : Products::tf32;
   }
   static bool whole(const LinearArgs& a) { return !a.weight.defined() && a.lists == nullptr; }
 
@@ -69,8 +72,12 @@ struct Linear {
   /// The product; `to`: the type of its result.
   void multiply(Product p, DType to) const {
     p.c_dtype = to;
-    if (products == Products::compute) return product(p, type);
-    products == Products::bf16 ? product_tensor(p) : product_tf32(p);
+    switch (products) {
+      case Products::f64: return product_f64(p);
+      case Products::f32: return product_f32(p);
+      case Products::bf16: return product_tensor(p);
+      case Products::tf32: return product_tf32(p);
+    }
   }
   [[nodiscard]] Features of_queries() const {
     return {rows_q,     static_cast<int>(args.feature_map),

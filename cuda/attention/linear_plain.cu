@@ -1,6 +1,6 @@
-// The linear branch on the ordinary units: a feature map, products of blocks, and what stands
-// between them. With phi_k = phi(k), v' = (v, 1) and weights w between blocks (attention.md 1.3,
-// 1.7):
+// The linear branch on the ordinary units: feature maps, products of blocks in f64, and what stands
+// between products. With phi_k = phi(k), v' = (v, 1) and weights w between blocks
+// (attention.md 1.3, 1.7):
 //   h_J = phi_k[J]^T v'[J]     H_I = sum_J w_IJ h_J     (num, den)_i = phi_q[i] H_I
 //   G_i = d(num, den)_i        dphi_q[i] = G_i H_I^T    dH_I = phi_q[I]^T G[I]
 //   dh_J = sum_I w_IJ dH_I     dphi_k[j] = v'_j dh_J^T  dv_j = phi_k[j] dh_J
@@ -10,41 +10,41 @@
 namespace tenun::TENUN_BACKEND::attention {
 namespace {
 
-// One block of threads: a tile of 32 x 32 of one block's product.
-template <class C>
+// One block of threads: a tile of 32 x 32 of one block's product. f64; the rest is for tensor
+// cores.
 __global__ void __launch_bounds__(kThreads, 1) product_kernel(const Product p) {
-  TENUN_DYNAMIC_SHARED(C, memory);
-  C *const at = memory, *const bt = at + kTile * kPitch;
+  TENUN_DYNAMIC_SHARED(double, memory);
+  double *const at = memory, *const bt = at + kTile * kPitch;
   const int t = static_cast<int>(threadIdx.x), r = t / 8, c = t % 8, lane = t % kTile;
   const auto tile = ProductTile<kTile, kTile>::of(p);
   const int64_t m0 = tile.m0, n0 = tile.n0, m = tile.m, k = tile.k;
-  const C* const a = static_cast<const C*>(p.a.p) + tile.offset(p.a);
-  const C* const b = static_cast<const C*>(p.b.p) + tile.offset(p.b);
-  C sum[4] = {};
+  const double* const a = static_cast<const double*>(p.a.p) + tile.offset(p.a);
+  const double* const b = static_cast<const double*>(p.b.p) + tile.offset(p.b);
+  double sum[4] = {};
   for (int64_t k0 = 0; k0 < k; k0 += kTile) {
     __syncthreads();
     TENUN_UNROLL
     for (int i = 0; i < 4; ++i) {
       const int64_t x = t / kTile + 8 * i;
       const bool a_in = m0 + x < m && k0 + lane < k, b_in = k0 + x < k && n0 + lane < p.n;
-      at[x * kPitch + lane] = a_in ? a[(m0 + x) * p.a.row + (k0 + lane) * p.a.column] : C(0);
-      bt[x * kPitch + lane] = b_in ? b[(k0 + x) * p.b.row + (n0 + lane) * p.b.column] : C(0);
+      at[x * kPitch + lane] = a_in ? a[(m0 + x) * p.a.row + (k0 + lane) * p.a.column] : 0.0;
+      bt[x * kPitch + lane] = b_in ? b[(k0 + x) * p.b.row + (n0 + lane) * p.b.column] : 0.0;
     }
     __syncthreads();
     TENUN_UNROLL
     for (int j = 0; j < kTile; ++j) {
-      const C v = at[r * kPitch + j];
+      const double v = at[r * kPitch + j];
       TENUN_UNROLL
       for (int i = 0; i < 4; ++i) sum[i] += v * bt[j * kPitch + c + 8 * i];
     }
   }
   if (m0 + r >= m) return;
-  C* const out = static_cast<C*>(const_cast<void*>(p.c.p)) + tile.offset(p.c);
+  double* const out = static_cast<double*>(const_cast<void*>(p.c.p)) + tile.offset(p.c);
   TENUN_UNROLL
   for (int i = 0; i < 4; ++i) {
     const int64_t x = n0 + c + 8 * i;
     if (x >= p.n) continue;
-    C* const to = out + (m0 + r) * p.c.row + x * p.c.column;
+    double* const to = out + (m0 + r) * p.c.row + x * p.c.column;
     *to = p.accumulate ? *to + sum[i] : sum[i];
   }
 }
@@ -198,10 +198,9 @@ void by_rows(void (*f)(A), void (*d)(A), DType compute, int64_t rows, const A& a
 
 }  // namespace
 
-void product(const Product& p, DType compute) {
-  const bool wide = compute == DType::f64;
-  launch(wide ? product_kernel<double> : product_kernel<float>, product_grid(p, kTile, kTile),
-         dim3(kThreads), 2 * kTile * kPitch * static_cast<size_t>(wide ? 8 : 4), p);
+void product_f64(const Product& p) {
+  launch(product_kernel, product_grid(p, kTile, kTile), dim3(kThreads),
+         2 * kTile * kPitch * sizeof(double), p);
 }
 void features(const Features& a, DType compute) {
   by_rows(features_kernel<float>, features_kernel<double>, compute, a.heads * a.n, a);

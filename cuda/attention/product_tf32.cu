@@ -1,17 +1,30 @@
 // Products of blocks of f32 numbers on the tensor cores in TF32 (10 bits behind the leading one,
 // the exponents of f32), sums in f32: the linear branch of f16, whose states and quotients would
 // leave f16's range but need no more than its digits, and of bf16 in head sizes that
-// product_tensor.cu does not take. As there, a block of threads computes 64 x kWide; 32 steps of k
+// product_tensor.cu does not take. kExact: as sums of two TF32 numbers (tensor_tile.h), which keeps
+// the digits of f32. As there, a block of threads computes 64 x kWide; 32 steps of k
 // at a time through two buffers. ldmatrix cannot turn 32-bit numbers, so fragments are read one
 // number at a time; rows are padded so that the 32 numbers of a read lie in different banks.
 // Factors are rounded as they are read.
 #include "tenun/cuda/attention/launch.h"
 #include "tenun/cuda/attention/product.h"
+#include "tenun/cuda/attention/tensor_tile.h"
 
 namespace tenun::TENUN_BACKEND::attention {
 namespace {
 
 constexpr int kBlock = 128, kDeep = 32, kHigh = 64;
+
+struct Rounded {};
+/// A factor as one TF32 number (T = Rounded) or as two (float).
+template <class T, int N>
+__device__ __forceinline__ Factor<T, N> factor_of(const float (&x)[N]) {
+  unsigned v[N];
+  TENUN_UNROLL
+  for (int i = 0; i < N; ++i)
+    v[i] = std::is_same_v<T, float> ? __float_as_uint(x[i]) : to_tf32(x[i]);
+  return factor<T>(v);
+}
 
 /// A tile in shared memory as it lies in global memory: rows of k, or of what is beside k.
 template <int kSize, bool kAlongK>
@@ -21,8 +34,8 @@ struct Tile {
   // or 24.
   static constexpr int kPitch = kAlongK ? kDeep + 4 : kSize + 8;
   static constexpr int kNumbers = kRows * kPitch;
-  static __device__ __forceinline__ unsigned at(const float* tile, int beside, int k) {
-    return to_tf32(kAlongK ? tile[beside * kPitch + k] : tile[k * kPitch + beside]);
+  static __device__ __forceinline__ float at(const float* tile, int beside, int k) {
+    return kAlongK ? tile[beside * kPitch + k] : tile[k * kPitch + beside];
   }
   /// Rows row0.. and columns column0.. of x; what is behind the ends is zero. `packs`: they may be
   /// copied 16 bytes at a time.
@@ -42,9 +55,10 @@ struct Tile {
   }
 };
 
-template <int kWide, bool kTurnedA, bool kTurnedB>
+template <int kWide, bool kTurnedA, bool kTurnedB, bool kExact>
 __global__ void __launch_bounds__(kBlock, 3)
     product_tf32_kernel(const Product p, bool packs_a, bool packs_b) {
+  using T = std::conditional_t<kExact, float, Rounded>;
   using A = Tile<kHigh, !kTurnedA>;
   using B = Tile<kWide, kTurnedB>;
   TENUN_DYNAMIC_SHARED(float, memory);
@@ -78,12 +92,14 @@ __global__ void __launch_bounds__(kBlock, 3)
                                                                 b_tiles + buffer * B::kNumbers;
     TENUN_UNROLL
     for (int step = 0; step < kDeep; step += 8) {
-      const unsigned x[4] = {A::at(at, own + g, step + t), A::at(at, own + g + 8, step + t),
-                             A::at(at, own + g, step + t + 4),
-                             A::at(at, own + g + 8, step + t + 4)};
+      const auto x =
+          factor_of<T, 4>({A::at(at, own + g, step + t), A::at(at, own + g + 8, step + t),
+                           A::at(at, own + g, step + t + 4), A::at(at, own + g + 8, step + t + 4)});
       TENUN_UNROLL
       for (int n = 0; n < kWide / 8; ++n)
-        mma_tf32(sums[n], x, B::at(bt, n * 8 + g, step + t), B::at(bt, n * 8 + g, step + t + 4));
+        multiply<T>(
+            sums[n], x,
+            factor_of<T, 2>({B::at(bt, n * 8 + g, step + t), B::at(bt, n * 8 + g, step + t + 4)}));
     }
   }
   float* const out = static_cast<float*>(const_cast<void*>(p.c.p)) + tile.offset(p.c);
@@ -107,17 +123,21 @@ bool packs(const Product::Matrix& x, int64_t together) {
          reinterpret_cast<uintptr_t>(x.p) % 16 == 0;
 }
 
-}  // namespace
-
-void product_tf32(const Product& p) {
+template <bool kExact>
+void run(const Product& p) {
   by_shape(p, [&]<int kWide, bool kTurnedA, bool kTurnedB>() {
     // Where a block is short the axis of tokens ends anywhere, but it lies across the rows.
     const bool a = packs(p.a, kTurnedA ? p.m : p.k), b = packs(p.b, kTurnedB ? p.k : p.n);
-    launch(product_tf32_kernel<kWide, kTurnedA, kTurnedB>, product_grid(p, kHigh, kWide),
+    launch(product_tf32_kernel<kWide, kTurnedA, kTurnedB, kExact>, product_grid(p, kHigh, kWide),
            dim3(kBlock),
            2 * sizeof(float) * (Tile<kHigh, !kTurnedA>::kNumbers + Tile<kWide, kTurnedB>::kNumbers),
            p, a, b);
   });
 }
+
+}  // namespace
+
+void product_tf32(const Product& p) { run<false>(p); }
+void product_f32(const Product& p) { run<true>(p); }
 
 }  // namespace tenun::TENUN_BACKEND::attention

@@ -80,8 +80,10 @@ __global__ void __launch_bounds__(kThreads, 1) quantise_kernel(const Quantise a)
     const Part x = Part::load(a, head, bh, row, c);
     Codes codes;
     TENUN_UNROLL
-    for (int e = 0; e < kCount; ++e)
-      codes.v[e] = static_cast<int8_t>(whole ? static_cast<C>(rint(x.v[e] / unit)) : C(0));
+    for (int e = 0; e < kCount; ++e) {  // a denormal unit has few digits: at most 127 of it
+      const C v = x.v[e] / unit, bounded = v > 127 ? C(127) : v < -127 ? C(-127) : v;
+      codes.v[e] = static_cast<int8_t>(whole ? static_cast<C>(rint(bounded)) : C(0));
+    }
     if (a.y_dtype == DType::i8) {
       *reinterpret_cast<Codes*>(static_cast<int8_t*>(a.y) + at) = codes;
     } else {

@@ -47,16 +47,16 @@ __device__ __forceinline__ Factor<T, N> factor(const unsigned (&v)[N]) {
 /// d += A B; sums are floats, of int8_t ints.
 template <class T, class Sum>
 __device__ __forceinline__ void mma(Sum (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  if constexpr (std::is_same_v<T, float>)
-    mma_tf32(d, a, b0, b1);
-  else if constexpr (std::is_same_v<T, f16>)
+  if constexpr (std::is_same_v<T, f16>)
     mma_f16(d, a, b0, b1);
   else if constexpr (std::is_same_v<T, int8_t>)
     mma_s8(d, a, b0, b1);
   else if constexpr (std::is_same_v<T, E4M3>)
     product_e4m3(d, a, b0, b1);
-  else
+  else if constexpr (std::is_same_v<T, bf16>)
     mma_bf16(d, a, b0, b1);
+  else  // float, or rounded to TF32 by the caller
+    mma_tf32(d, a, b0, b1);
 }
 template <class T, class Sum>
 __device__ __forceinline__ void multiply(Sum (&d)[4], const Factor<T, 4>& a,
@@ -124,8 +124,8 @@ __device__ __forceinline__ void load_tokens(unsigned char* tile, const Bytes& x,
   static_assert(THREADS % kChunks == 0 && ROWS % kStep == 0);
   const int c = tid % kChunks;
   TENUN_UNROLL
-  for (int r = tid / kChunks; r < ROWS; r += kStep) {
-    const int id = ids[r];
+  for (int i = 0; i < ROWS / kStep; ++i) {
+    const int r = tid / kChunks + i * kStep, id = ids[r];
     const bool valid = id >= 0 && c < x.chunks;
     cp_async16(tile + swizzled<ROWB>(r, c), valid ? x.p + id * x.row + c * 16 : x.p, valid);
   }
@@ -138,7 +138,8 @@ __device__ __forceinline__ void load_rows(unsigned char* tile, const Bytes& x, i
   static_assert(THREADS % kChunks == 0 && ROWS % kStep == 0);
   const int c = tid % kChunks;
   TENUN_UNROLL
-  for (int r = tid / kChunks; r < ROWS; r += kStep) {
+  for (int i = 0; i < ROWS / kStep; ++i) {
+    const int r = tid / kChunks + i * kStep;
     const bool valid = first + r < end && c < x.chunks;
     cp_async16(tile + swizzled<ROWB>(r, c),
                valid ? x.p + static_cast<int64_t>(first + r) * x.row + c * 16 : x.p, valid);
