@@ -124,8 +124,8 @@ __device__ __forceinline__ void load_tokens(unsigned char* tile, const Bytes& x,
   static_assert(THREADS % kChunks == 0 && ROWS % kStep == 0);
   const int c = tid % kChunks;
   TENUN_UNROLL
-  for (int i = 0; i < ROWS / kStep; ++i) {
-    const int r = tid / kChunks + i * kStep, id = ids[r];
+  for (int r = tid / kChunks; r < ROWS; r += kStep) {
+    const int id = ids[r];
     const bool valid = id >= 0 && c < x.chunks;
     cp_async16(tile + swizzled<ROWB>(r, c), valid ? x.p + id * x.row + c * 16 : x.p, valid);
   }
@@ -138,8 +138,7 @@ __device__ __forceinline__ void load_rows(unsigned char* tile, const Bytes& x, i
   static_assert(THREADS % kChunks == 0 && ROWS % kStep == 0);
   const int c = tid % kChunks;
   TENUN_UNROLL
-  for (int i = 0; i < ROWS / kStep; ++i) {
-    const int r = tid / kChunks + i * kStep;
+  for (int r = tid / kChunks; r < ROWS; r += kStep) {
     const bool valid = first + r < end && c < x.chunks;
     cp_async16(tile + swizzled<ROWB>(r, c),
                valid ? x.p + static_cast<int64_t>(first + r) * x.row + c * 16 : x.p, valid);
