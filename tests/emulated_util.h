@@ -1,15 +1,21 @@
-// What the tests on the emulated device share: its settings for a while, schedules, comparison of
-// bits, addresses of tensors.
+// What the tests of the CUDA kernels share: the device, the emulated device's settings for a while,
+// schedules, comparison of bits, addresses of tensors.
 #pragma once
 #include <cstring>
 #include <vector>
 
 #include "tenun/core/tensor.h"
+#include "tenun/init.h"
 #include "tenun/tests/cuda_emulation/block.h"
 
 namespace tenun::test {
 
 inline constexpr Device kEmulated{DeviceType::emulated, 0};
+/// The first GPU, or the emulated device where there is none.
+inline Device gpu() {
+  init();
+  return {has_device(DeviceType::cuda) ? DeviceType::cuda : DeviceType::emulated, 0};
+}
 using Settings = emulation::Settings;
 using Order = Settings::Order;
 

@@ -1,5 +1,5 @@
-// The attention kernels of the GPU on the emulated device, against the CPU in f64: tensor-core
-// kernels (bf16, f16) and the plain ones (f32, f64), at odd sizes, over lists with empty and full
+// The attention kernels of the GPU, or of the emulated device, against the CPU in f64: tensor-core
+// kernels (bf16, f16, f32) and the plain ones (f64), at odd sizes, over lists with empty and full
 // rows, in blocks that are no multiples of a tile; every schedule and poison must give equal bits.
 #include <doctest/doctest.h>
 
@@ -122,8 +122,7 @@ TEST_SUITE("cuda_attention") {
       for (const Bound& bound : kBounds) {
         CAPTURE(std::string(c.name) + " " + name(bound.type));
         const Data x = data(c, bound.type);
-        const Results want = flash(x, c, cpu(), DType::f64),
-                      got = flash(x, c, kEmulated, bound.type);
+        const Results want = flash(x, c, cpu(), DType::f64), got = flash(x, c, gpu(), bound.type);
         const double more = c.offset != 0 ? 8 : 1;
         CHECK(relative_l1(got.o, want.o) <= bound.o * more);
         CHECK(relative_l1(got.lse, want.lse) <= bound.lse);
@@ -139,10 +138,10 @@ TEST_SUITE("cuda_attention") {
       for (const DType type : {DType::bf16, DType::f32}) {
         CAPTURE(std::string(c.name) + " " + name(type));
         const Data x = data(c, type);
-        const Results want = flash(x, c, kEmulated, type);
+        const Results want = flash(x, c, gpu(), type);
         for (const Settings& s : schedules()) {
           const With with(s);
-          const Results got = flash(x, c, kEmulated, type);
+          const Results got = flash(x, c, gpu(), type);
           CHECK(equal_bits(got.o, want.o));
           CHECK(equal_bits(got.lse, want.lse));
           CHECK(equal_bits(got.dq, want.dq));
@@ -152,7 +151,7 @@ TEST_SUITE("cuda_attention") {
       }
   }
 
-  TEST_CASE("soft weights, dropout, low bits: the plain kernels") {
+  TEST_CASE("soft weights, dropout, low bits in f64 and f32") {
     init();
     const Case c{"", 1, 2, 50, 70, 24, 0, 0};
     for (const auto& [type, bound] : {std::pair{DType::f64, 1e-12}, {DType::f32, 2e-5}}) {
@@ -170,9 +169,8 @@ TEST_SUITE("cuda_attention") {
       fp8.quant = {attn::LowBit::none, attn::LowBit::fp8};
       for (const attn::FlashArgs& args : {soft, dropped, low, fp8}) {
         attn::FlashArgs there = args;
-        if (args.weight.defined()) there.weight = args.weight.to(kEmulated);
-        const Results want = flash(x, c, cpu(), type, args),
-                      got = flash(x, c, kEmulated, type, there);
+        if (args.weight.defined()) there.weight = args.weight.to(gpu());
+        const Results want = flash(x, c, cpu(), type, args), got = flash(x, c, gpu(), type, there);
         // Rounding to low bits may fall to the other side of a half.
         const double more = args.quant.any() && type == DType::f32 ? 100 : 1;
         CHECK(relative_l1(got.o, want.o) <= bound * more);
@@ -214,13 +212,13 @@ TEST_SUITE("cuda_attention") {
           Data x = data(c, type);
           if (qk == LowBit::none) x.k = without_mean(x.k);
           const Results want = flash(x, c, cpu(), DType::f64, args),
-                        got = flash(x, c, kEmulated, type, args);
+                        got = flash(x, c, gpu(), type, args);
           CHECK(relative_l1(got.o, want.o) <= bound);
           // The units are f32 here: a value may fall to the other side of a half.
           CHECK(relative_l1(got.lse, want.lse) <= 1e-4);
           for (const Settings& s : schedules()) {
             const With with(s);
-            CHECK(equal_bits(flash(x, c, kEmulated, type, args).o, got.o));
+            CHECK(equal_bits(flash(x, c, gpu(), type, args).o, got.o));
           }
         }
   }
@@ -236,7 +234,7 @@ TEST_SUITE("cuda_attention") {
           Data x = data(c, DType::bf16);
           (which == 0 ? x.q : which == 1 ? x.k : x.v).slice(2, 3, 4).slice(3, 5, 6).fill_(odd);
           const auto want = flash(x, c, cpu(), DType::f64, args).o.values<double>(),
-                     got = flash(x, c, kEmulated, DType::bf16, args).o.values<double>();
+                     got = flash(x, c, gpu(), DType::bf16, args).o.values<double>();
           int apart = 0;
           for (size_t i = 0; i < want.size(); ++i)
             apart += std::isfinite(want[i]) != std::isfinite(got[i]);
@@ -289,7 +287,7 @@ TEST_SUITE("cuda_attention") {
             if (way == 2) all.push_back(g.dweight);
             return all;
           };
-          const auto want = run(cpu(), DType::f64), got = run(kEmulated, type);
+          const auto want = run(cpu(), DType::f64), got = run(gpu(), type);
           for (size_t i = 0; i < want.size(); ++i) {
             CAPTURE(i);
             CAPTURE(way);

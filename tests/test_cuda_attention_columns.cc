@@ -16,8 +16,8 @@
 
 using namespace tenun;
 namespace device = tenun::emulated::attention;
-using test::equal_bits, test::kEmulated, test::normal, test::relative_l1, test::schedules,
-    test::Settings, test::With;
+using test::equal_bits, test::gpu, test::kEmulated, test::normal, test::relative_l1,
+    test::schedules, test::Settings, test::With;
 
 namespace {
 
@@ -260,7 +260,7 @@ TEST_SUITE("cuda_attention_columns") {
         CHECK(cut(x, c));
         const Forward exact = forward(x, c, cpu(), DType::f64);
         const Gradients want = gradients(x, c, DType::f64, exact.lse, exact.delta, 0, c.nq);
-        const Forward f = forward(x, c, kEmulated, type);
+        const Forward f = forward(x, c, gpu(), type);
         const Gradients got = gradients(x, c, type, f.lse, f.delta, 0, c.nq);
         CHECK(relative_l1(got.dk, want.dk) <= bound);
         CHECK(relative_l1(got.dv, want.dv) <= bound);
@@ -272,7 +272,7 @@ TEST_SUITE("cuda_attention_columns") {
     for (const Case& c : kCases) {
       CAPTURE(c.name);
       const Data x = data(c, DType::bf16);
-      const Forward f = forward(x, c, kEmulated, DType::bf16);
+      const Forward f = forward(x, c, gpu(), DType::bf16);
       const Gradients got = gradients(x, c, DType::bf16, f.lse, f.delta, 0, c.nq);
       // At most 15 pieces, of whole blocks: not cut.
       const int64_t step = c.lists ? 15 * 64 / c.block_q * c.block_q : 15 * 64;
@@ -291,7 +291,7 @@ TEST_SUITE("cuda_attention_columns") {
     init();
     for (const Case* c : {kCases, kCases + 4}) {
       const Data x = data(*c, DType::bf16);
-      const Forward f = forward(x, *c, kEmulated, DType::bf16);
+      const Forward f = forward(x, *c, gpu(), DType::bf16);
       const auto run = [&](Wanted w) {
         return gradients(x, *c, DType::bf16, f.lse, f.delta, 0, c->nq, w);
       };
@@ -306,7 +306,7 @@ TEST_SUITE("cuda_attention_columns") {
     for (const Case& c : kCases) {
       CAPTURE(c.name);
       const Data x = data(c, DType::bf16);
-      const Forward f = forward(x, c, kEmulated, DType::bf16);
+      const Forward f = forward(x, c, gpu(), DType::bf16);
       const Gradients want = gradients(x, c, DType::bf16, f.lse, f.delta, 0, c.nq);
       for (const Settings& s : schedules()) {
         const With with(s);

@@ -1,6 +1,7 @@
 // The general form of the attention kernels on the tensor cores (cuda/attention/general.h) on the
-// emulated device, against the CPU in f64: soft weights and their gradient, dropout, scales that
-// are not positive; blocks that are no multiples of a tile, long columns in several parts.
+// GPU or the emulated device, against the CPU in f64: soft weights and their gradient, dropout,
+// scales that are not positive; blocks that are no multiples of a tile, long columns in several
+// parts.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -117,7 +118,7 @@ TEST_SUITE("cuda_attention_general") {
         CAPTURE(std::string(c.name) + " " + name(bound.type));
         const Data x = data(c, bound.type);
         const auto want = attention(x, c, cpu(), DType::f64),
-                   got = attention(x, c, kEmulated, bound.type);
+                   got = attention(x, c, gpu(), bound.type);
         for (size_t i = 0; i < want.size(); ++i) {
           CAPTURE(std::string(want[i].name));
           const double error = relative_l1(got[i].value, want[i].value);
@@ -137,10 +138,10 @@ TEST_SUITE("cuda_attention_general") {
     for (const Case& c : kCases) {
       CAPTURE(c.name);
       const Data x = data(c, DType::bf16);
-      const auto want = attention(x, c, kEmulated, DType::bf16);
+      const auto want = attention(x, c, gpu(), DType::bf16);
       for (const Settings& s : schedules()) {
         const With with(s);
-        const auto got = attention(x, c, kEmulated, DType::bf16);
+        const auto got = attention(x, c, gpu(), DType::bf16);
         for (size_t i = 0; i < want.size(); ++i) {
           CAPTURE(std::string(want[i].name));
           CHECK(equal_bits(got[i].value, want[i].value));
@@ -155,11 +156,11 @@ TEST_SUITE("cuda_attention_general") {
     const Case c{"", 1, 1, 200, 150, 128, 0, 0, false};
     for (const DType type : {DType::bf16, DType::f32}) {
       const Data x = data(c, type);
-      const auto want = attention(x, c, kEmulated, type);
+      const auto want = attention(x, c, gpu(), type);
       Settings small = emulation::settings();
       small.shared_limit = 99 * 1024;
       const With with(small);
-      const auto got = attention(x, c, kEmulated, type);
+      const auto got = attention(x, c, gpu(), type);
       for (size_t i = 0; i < want.size(); ++i) CHECK(equal_bits(got[i].value, want[i].value));
     }
   }
@@ -168,8 +169,8 @@ TEST_SUITE("cuda_attention_general") {
     init();
     const Case& c = kCases[2];
     const Data x = data(c, DType::bf16);
-    const auto all = attention(x, c, kEmulated, DType::bf16);
-    const auto at = [&](const Tensor& t) { return t.to(kEmulated); };
+    const auto all = attention(x, c, gpu(), DType::bf16);
+    const auto at = [&](const Tensor& t) { return t.to(gpu()); };
     attn::FlashArgs args;
     args.scale = 1 / std::sqrt(static_cast<double>(c.d));
     args.block_q = c.block_q, args.block_k = c.block_k, args.weight = at(x.weight);
@@ -178,8 +179,8 @@ TEST_SUITE("cuda_attention_general") {
     for (const bool weight : {false, true}) {
       attn::FlashGrads g;
       Tensor& wanted = weight ? g.dweight : g.dq;
-      wanted = Tensor(weight ? x.weight.shape() : q.shape(), DType::f32, kEmulated);
-      attn::kernel::flash_backward(kEmulated, g, dy, q, k, v, all[1].value, delta, args);
+      wanted = Tensor(weight ? x.weight.shape() : q.shape(), DType::f32, gpu());
+      attn::kernel::flash_backward(gpu(), g, dy, q, k, v, all[1].value, delta, args);
       CHECK(equal_bits(wanted, all[weight ? 5 : 2].value));
     }
   }

@@ -10,23 +10,20 @@
 #include "tenun/core/tensor.h"
 #include "tenun/init.h"
 #include "tenun/ops/elementwise.h"
+#include "tenun/tests/emulated_util.h"
 #include "tenun/tests/train_util.h"
 
 namespace {
 using namespace tenun;
 using namespace tenun::test;
 
-Device device() {
-  init();
-  return {has_device(DeviceType::cuda) ? DeviceType::cuda : DeviceType::emulated, 0};
-}
 using Flags = std::vector<std::string>;
 // 16 px: 16 tokens and two in front of them, in blocks of 4. Numbers change from step to step:
 // the warm-up, dropout, the average's decay. An epoch has 6 batches.
 Flags flags(const Flags& more, bool graph) {
   Flags f{"--trainer.max_steps=10",
           "--trainer.accelerator=" +
-              std::string(device().type == DeviceType::cuda ? "cuda" : "emulated"),
+              std::string(test::gpu().type == DeviceType::cuda ? "cuda" : "emulated"),
           "--trainer.gradient_clip_val=0.5",
           "--model.lr_scheduler={class_path: ConstantWithWarmup, "
           "init_args: {num_warmup_steps: 6}}"};
@@ -51,12 +48,12 @@ void check_same_losses(const std::string& a, const std::string& b) {
 
 TEST_SUITE("cuda_graph") {
   TEST_CASE("a recorded step runs when it is whole, with what it was given then") {
-    const auto graph = make_device_graph(device());
-    Tensor y = Tensor::zeros({5}, DType::f32, device()), z = zeros_like(y);
+    const auto graph = make_device_graph(test::gpu());
+    Tensor y = Tensor::zeros({5}, DType::f32, test::gpu()), z = zeros_like(y);
     for (int step = 1; step <= 4; ++step) {
       graph->run([&] {
         std::vector<float> host(5, static_cast<float>(step));
-        const Tensor x = Tensor::from(host, {5}).to(device());  // gone before the step runs
+        const Tensor x = Tensor::from(host, {5}).to(test::gpu());  // gone before the step runs
         host.assign(5, -1);
         y.copy_((Var(x) * 10).value());
         z.add_(y);
@@ -71,7 +68,7 @@ TEST_SUITE("cuda_graph") {
   }
 
   TEST_CASE("what waits for the device inside of a step is an error, and nothing of it runs") {
-    const Device on = device();
+    const Device on = test::gpu();
     const auto graph = make_device_graph(on);
     Tensor y = Tensor::full({3}, 7, DType::f32, on);
     Event event(on);

@@ -11,15 +11,12 @@
 #include "tenun/ops/index.h"
 #include "tenun/ops/int8_matmul.h"
 #include "tenun/ops/matmul.h"
+#include "tenun/tests/emulated_util.h"
 
 using namespace tenun;
 
 namespace {
 
-Device device() {
-  init();
-  return {has_device(DeviceType::cuda) ? DeviceType::cuda : DeviceType::emulated, 0};
-}
 Tensor noise(const Shape& shape, DType type, uint64_t index) {
   Tensor t(shape, type);
   fill_normal(t, RandomKey::derive(11, Purpose::test, index));
@@ -55,7 +52,7 @@ Tensor matrix(int64_t batch, int64_t rows, int64_t columns, Lies lies, DType typ
 
 TEST_SUITE("cuda_kernels") {
   TEST_CASE("matmul: sizes around the tiles, every order of axes, every type") {
-    const Device where = device();
+    const Device where = test::gpu();
     struct Size {
       int64_t batch, m, n, k;
     };
@@ -78,7 +75,7 @@ TEST_SUITE("cuda_kernels") {
   }
 
   TEST_CASE("matmul: large tiles, one matrix for the whole batch, a bias, views with offsets") {
-    const Device where = device();
+    const Device where = test::gpu();
     for (const DType type : {DType::bf16, DType::f16}) {
       const Tensor a = noise({64, 136, 72}, type, 1), b = noise({1, 136, 72}, type, 2);
       const Tensor want = matmul(a, b.transpose(1, 2));
@@ -103,14 +100,14 @@ TEST_SUITE("cuda_kernels") {
   }
 
   TEST_CASE("matmul: operands of different types are refused") {
-    const Device where = device();
+    const Device where = test::gpu();
     const Tensor a = noise({2, 3}, DType::f32, 1).to(where),
                  b = noise({3, 2}, DType::bf16, 1).to(where);
     CHECK_THROWS_AS((void)matmul(a, b), DTypeError);
   }
 
   TEST_CASE("int8_matmul: exact sums, both tile sizes") {
-    const Device where = device();
+    const Device where = test::gpu();
     for (const auto& [batch, m, n, k] : {std::array<int64_t, 4>{1, 70, 130, 200},
                                          {2, 17, 5, 33},
                                          {130, 64, 64, 64},
@@ -124,7 +121,7 @@ TEST_SUITE("cuda_kernels") {
   }
 
   TEST_CASE("topk and sort of rows in several tiles") {
-    const Device where = device();
+    const Device where = test::gpu();
     for (const int64_t n : {1, 2, 31, 1000, 1024, 1025, 3000, 5000})
       for (const DType type : {DType::f32, DType::i64, DType::bf16}) {
         // Few different values: ties must keep the order of their indices.

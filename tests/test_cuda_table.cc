@@ -23,11 +23,6 @@ using namespace tenun;
 
 namespace {
 
-Device device() {
-  init();
-  return {has_device(DeviceType::cuda) ? DeviceType::cuda : DeviceType::emulated, 0};
-}
-
 enum class Lay { plain, strided };
 
 // Outputs and gradients (for fixed random seeds) of a call on a device.
@@ -132,7 +127,7 @@ std::string subject(const std::string& message) { return message.substr(0, messa
 
 TEST_SUITE("cuda_table") {
   TEST_CASE("the device agrees with the CPU on every case") {
-    const Device where = device();
+    const Device where = test::gpu();
     std::map<std::string, std::set<std::string>> lacking;  // kernel -> ops that want it
     int compared = 0;
     for (const OpDef& d : op_table().all())
