@@ -1,15 +1,13 @@
 // Block-sparse flash attention backward on the tensor cores, deterministic, in two passes: dq over
 // the lists of rows, then dk and dv over the lists of columns. P = exp2(s - l2) is formed again
 // from l2 = log2(e) lse (+inf where there is no key, so that P = 0), dS = P (dP - delta).
-//  dq: 4 warps of 16 MT queries; K in two buffers, V in one, keys in slices of 32 so that S and dP
-//  fit
-//      beside dq in registers. dP starts at -delta: dP - delta is what the product gives.
-//  dk, dv: 4 warps of 16 keys; queries come in pieces of 64 through two buffers. S and dP are
-//  computed
-//      transposed, so that their sums are the A operands of dv += P^T dy and dk += dS^T q. Long
-//      columns start first, and in several parts (columns.h).
-// Soft weights and dropout: general.h. The gradient of a weight is the sum of dS over its pair of
-// blocks, divided by it: the dq kernel sums by warp, for it has dS in registers.
+// dq: 4 warps of 16 MT queries; K in two buffers, V in one, keys in slices of 32 (f32: 16) so that
+// S and dP fit beside dq in registers. dP starts at -delta: dP - delta is what the product gives.
+// dk, dv: 4 warps of 16 keys; queries come in pieces of 64 (f32: 8 kB) through two buffers. S and
+// dP are computed transposed, so that their sums are the A operands of dv += P^T dy and dk += dS^T
+// q. Long columns start first, and in several parts (columns.h). Soft weights and dropout:
+// general.h. The gradient of a weight is the sum of dS over its pair of blocks, divided by it: the
+// dq kernel sums by warp, for it has dS in registers.
 #pragma once
 #include <optional>
 
@@ -19,9 +17,7 @@
 
 namespace tenun::TENUN_BACKEND::attention {
 
-inline constexpr int kGradientThreads = 128;
-
-inline constexpr int kGradientWarps = kGradientThreads / 32;
+inline constexpr int kGradientThreads = 128, kGradientWarps = kGradientThreads / 32;
 
 /// Streamed tokens whose S and dP are in registers together.
 template <class T>

@@ -16,7 +16,7 @@ namespace tenun::TENUN_BACKEND::attention {
 
 inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 inline constexpr int kKeys = 64;
-/// Tokens of a tile that is streamed: 64, or in f32 as many as make 8 kB.
+/// Tokens of a piece that is streamed: 64, or in f32 as many as make 8 kB.
 template <class T, int D>
 inline constexpr int kStreamed = sizeof(T) == 4 ? 2048 / D : kKeys;
 
