@@ -128,5 +128,7 @@ __device__ __forceinline__ float lg2(float x) {
 /// Hides where a value comes from, so that what is derived from it is computed again instead of
 /// being kept in registers across a loop.
 __device__ __forceinline__ void opaque(int& x) { asm volatile("" : "+r"(x)); }
+/// Nothing is moved across: for code whose parts would take too many registers side by side.
+__device__ __forceinline__ void in_order() { asm volatile("" ::: "memory"); }
 
 }  // namespace tenun::TENUN_BACKEND

@@ -1,7 +1,9 @@
 // What the tests of the CUDA kernels share: the device, the emulated device's settings for a while,
 // schedules, comparison of bits, addresses of tensors.
 #pragma once
+#include <cstdlib>
 #include <cstring>
+#include <string_view>
 #include <vector>
 
 #include "tenun/core/tensor.h"
@@ -11,10 +13,12 @@
 namespace tenun::test {
 
 inline constexpr Device kEmulated{DeviceType::emulated, 0};
-/// The first GPU, or the emulated device where there is none.
+/// The first GPU; the emulated device where there is none, or with TENUN_TEST_DEVICE=emulated.
 inline Device gpu() {
   init();
-  return {has_device(DeviceType::cuda) ? DeviceType::cuda : DeviceType::emulated, 0};
+  const char* const wanted = std::getenv("TENUN_TEST_DEVICE");
+  const bool emulated = wanted != nullptr && std::string_view(wanted) == "emulated";
+  return {has_device(DeviceType::cuda) && !emulated ? DeviceType::cuda : DeviceType::emulated, 0};
 }
 using Settings = emulation::Settings;
 using Order = Settings::Order;

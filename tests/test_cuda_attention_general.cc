@@ -36,7 +36,9 @@ const Case kCases[] = {
     {"d 128, blocks of several tiles", 1, 1, 300, 140, 128, 160, 130},
     {"one block of queries", 1, 1, 33, 20, 32, 64, 16},
     {"single tokens", 1, 1, 9, 11, 16, 1, 1},
-    {"long columns", 1, 1, 1200, 70, 64, 128, 64},
+    {"long columns", 1, 1, 1200, 70, 64, 128, 48},
+    {"one query", 1, 2, 1, 130, 40, 16, 32},
+    {"two keys", 2, 1, 70, 2, 64, 16, 1},
     {"dropout", 1, 2, 131, 67, 64, 0, 0, false, 0.3},
     {"dropout, d 128", 2, 2, 70, 130, 128, 0, 0, false, 0.1},
     {"dropout over lists", 1, 2, 150, 200, 64, 64, 48, false, 0.5, 1, true},
@@ -109,12 +111,12 @@ TEST_SUITE("cuda_attention_general") {
     // As without them (test_cuda_attention.cc): what the rounding of P and dS costs.
     struct Bound {
       DType type;
-      double o, lse, gradient;
+      double o, lse, gradient, weight;
     };
     for (const Case& c : kCases)
       for (const Bound& bound :
-           {Bound{DType::bf16, 4e-3, 1e-5, 6e-3}, Bound{DType::f16, 6e-4, 1e-5, 1e-3},
-            Bound{DType::f32, 2e-6, 2e-6, 4e-6}}) {
+           {Bound{DType::bf16, 4e-3, 1e-5, 6e-3, 6e-3}, Bound{DType::f16, 6e-4, 1e-5, 1e-3, 1e-3},
+            Bound{DType::f32, 2e-6, 2e-6, 4e-6, 4e-5}}) {
         CAPTURE(std::string(c.name) + " " + name(bound.type));
         const Data x = data(c, bound.type);
         const auto want = attention(x, c, cpu(), DType::f64),
@@ -126,8 +128,8 @@ TEST_SUITE("cuda_attention_general") {
             CHECK(error <= (i == 0 ? bound.o : i == 1 ? bound.lse : bound.gradient));
           } else {  // sums that may cancel: then what o lost by rounding is large beside them
             const auto same_type = attention(x, c, cpu(), bound.type);
-            CHECK(error <=
-                  std::max(bound.gradient, 2 * relative_l1(same_type[i].value, want[i].value)));
+            CHECK(error <= std::max(bound.weight, std::min(0.05, 2 * relative_l1(same_type[i].value,
+                                                                                 want[i].value))));
           }
         }
       }
@@ -156,11 +158,11 @@ TEST_SUITE("cuda_attention_general") {
     const Case c{"", 1, 1, 200, 150, 128, 0, 0, false};
     for (const DType type : {DType::bf16, DType::f32}) {
       const Data x = data(c, type);
-      const auto want = attention(x, c, gpu(), type);
+      const auto want = attention(x, c, kEmulated, type);
       Settings small = emulation::settings();
       small.shared_limit = 99 * 1024;
       const With with(small);
-      const auto got = attention(x, c, gpu(), type);
+      const auto got = attention(x, c, kEmulated, type);
       for (size_t i = 0; i < want.size(); ++i) CHECK(equal_bits(got[i].value, want[i].value));
     }
   }

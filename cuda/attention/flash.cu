@@ -74,18 +74,19 @@ constexpr size_t kWideScores = size_t{112} << 10;
 
 /// Is it more than softmax(scale q k^T) v with a positive scale?
 bool is_general(const FlashProblem& p) {
-  return p.weight != nullptr || p.dropout > 0 || !(p.scale > 0);
+  return p.weight != nullptr || p.dropout > 0 || !(static_cast<float>(p.scale) > 0);
 }
 /// Do the tensor-core kernels take this? What they do not take is said once.
 bool on_tensor_cores(const Tensor& q, const FlashProblem& p, attn::Quant quant) {
   if (q.dtype() == DType::f64) return false;
-  const char* const why = q.dim(3) > 128 ? "a head size above 128"
-                          : quant.any() && is_general(p)
-                              ? "soft weights, dropout or a negative scale with low-bit products"
-                          : q.dtype() == DType::f32 && q.dim(3) > 64 && quant.qk == LowBit::none &&
-                                  quant.pv != LowBit::none && shared_limit() < kWideScores
-                              ? "f32 scores beside 8-bit values with little shared memory"
-                              : nullptr;
+  const char* const why =
+      q.dim(3) > 128 ? "a head size above 128"
+      : quant.any() && is_general(p)
+          ? "soft weights, dropout or a scale that is not positive with low-bit products"
+      : q.dtype() == DType::f32 && q.dim(3) > 64 && quant.qk == LowBit::none &&
+              quant.pv != LowBit::none && shared_limit() < kWideScores
+          ? "f32 scores beside 8-bit values with little shared memory"
+          : nullptr;
   if (why != nullptr) attn::note_plain_kernel(why);
   return why == nullptr;
 }

@@ -64,6 +64,13 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
   int at_rows = offset_rows<kRow>(lane), at_columns = offset_columns<kRow>(lane);
   // l2 and delta are read again for every slice, from the first-level cache: registers are scarce.
   int row = static_cast<int>(bh * p.nq) + rows.first + own + (lane >> 2);
+  // Rows of another block must not count for this one's weights: P = 0, and delta may be NaN there.
+  const auto outside = [&](int i, int e) {
+    return kGeneral && rows.first + own + 16 * i + row_of(e, lane) >= rows.end;
+  };
+  const auto delta_of = [&](int i, int e) {
+    return outside(i, e) ? 0.0f : a.padded_delta[row + 16 * i + (e >= 2 ? 8 : 0)];
+  };
   float dq[MT][D / 8][4] = {}, weight_sum = 0;
   const auto name_tokens = [&](int tile) {
     if (tid < kPiece) ids[(tile & 1) * kPiece + tid] = keys.token(tile * kPiece + tid);
@@ -109,8 +116,7 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
       TENUN_UNROLL
       for (int i = 0; i < MT; ++i) {
         set_all(s[i], 0.0f);
-        const float d0 = drops ? 0 : -a.padded_delta[row + 16 * i],
-                    d1 = drops ? 0 : -a.padded_delta[row + 16 * i + 8];
+        const float d0 = drops ? 0 : -delta_of(i, 0), d1 = drops ? 0 : -delta_of(i, 2);
         TENUN_UNROLL
         for (int n = 0; n < kSlice / 8; ++n)
           dp[i][n][0] = dp[i][n][1] = d0, dp[i][n][2] = dp[i][n][3] = d1;
@@ -135,17 +141,14 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks) dq_kernel(const Fla
       TENUN_UNROLL
       for (int i = 0; i < MT; ++i) {
         const int first = rows.first + own + 16 * i;
-        float l0 = a.l2[row + 16 * i], l1 = a.l2[row + 16 * i + 8];
-        if constexpr (kGeneral) {  // rows of another block must not count for its weights
-          if (first + row_of(0, lane) >= rows.end) l0 = INFINITY;
-          if (first + row_of(2, lane) >= rows.end) l1 = INFINITY;
-        }
+        const float l0 = outside(i, 0) ? INFINITY : a.l2[row + 16 * i],
+                    l1 = outside(i, 2) ? INFINITY : a.l2[row + 16 * i + 8];
         if (drops) {
           const unsigned bits = kept<kSlice / 8>(p, [&](int n, int e) {
             const int key = keys.token(j * kPiece + n0 + column_of(n, e, lane));
             return (bh * p.nq + first + row_of(e, lane)) * p.nk + key;
           });
-          const float d0 = a.padded_delta[row + 16 * i], d1 = a.padded_delta[row + 16 * i + 8];
+          const float d0 = delta_of(i, 0), d1 = delta_of(i, 2);
           TENUN_UNROLL
           for (int n = 0; n < kSlice / 8; ++n) {
             TENUN_UNROLL
@@ -341,10 +344,12 @@ void run_flash_gradient(const FlashBackward& a) {
     else if (p.d <= 64)
       wide ? launch_dq<T, 64, 2, kGeneral ? 2 : 3, kGeneral>(a)
            : launch_dq<T, 64, 1, 3, kGeneral>(a);
-    else if (kGeneral || !wide || dq_shared<T, 128, 2, kGeneral>() > shared_limit())
+    else if constexpr (kGeneral)
       launch_dq<T, 128, 1, 2, kGeneral>(a);
     else
-      launch_dq<T, 128, kGeneral ? 1 : 2, 2, kGeneral>(a);
+      wide&& dq_shared<T, 128, 2, kGeneral>() <= shared_limit()
+          ? launch_dq<T, 128, 2, 2, kGeneral>(a)
+          : launch_dq<T, 128, 1, 2, kGeneral>(a);
   }
   if (a.dk != nullptr || a.dv != nullptr)
     p.d <= 64 ? launch_dkdv<T, 64, 3, kGeneral>(a) : launch_dkdv<T, 128, 2, kGeneral>(a);

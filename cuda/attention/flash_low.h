@@ -219,7 +219,14 @@ __global__ void __launch_bounds__(128, kBlocks) flash_low_kernel(const FlashForw
     } else {
       TENUN_UNROLL
       for (int i = 0; i < MT; ++i) probabilities(s[i], most[i], total[i], by);
-      if (a.o != nullptr) add_values<V, D, MT>(o, s, v_tile, at_v);
+      if constexpr (std::is_same_v<V, float>) {
+        // Sums of their own would spill, and rounded scores cost more than tensor cores' rounding.
+        TENUN_UNROLL
+        for (int step = 0; step < kKeys / 16; ++step)
+          if (a.o != nullptr) add_value_step<V, D, false>(o, s, step, v_tile, at_v, 0);
+      } else if (a.o != nullptr) {
+        add_values<V, D, MT>(o, s, v_tile, at_v);
+      }
     }
   }
   if constexpr (kLowValues<V>) {

@@ -199,10 +199,11 @@ void run_flash_tensor(const FlashForward& a) {
   else if (p.d <= 64)
     wide ? launch_flash_tensor<T, 64, 2, kGeneral ? 2 : 3, kGeneral>(a)
          : launch_flash_tensor<T, 64, 1, 3, kGeneral>(a);
-  else if (kGeneral || !wide)
+  else if constexpr (kGeneral)
     launch_flash_tensor<T, 128, 1, 2, kGeneral>(a);
   else
-    launch_flash_tensor<T, 128, kGeneral ? 1 : 2, 2, kGeneral>(a);
+    wide ? launch_flash_tensor<T, 128, 2, 2, kGeneral>(a)
+         : launch_flash_tensor<T, 128, 1, 2, kGeneral>(a);
 }
 
 }  // namespace tenun::TENUN_BACKEND::attention

@@ -10,12 +10,6 @@
 
 namespace tenun::TENUN_BACKEND::attention {
 
-/// Row and column of sum e of tile n, as mma has them (cuda/ptx.h).
-__device__ __forceinline__ int row_of(int e, int lane) { return (lane >> 2) + (e >= 2 ? 8 : 0); }
-__device__ __forceinline__ int column_of(int n, int e, int lane) {
-  return n * 8 + (lane & 3) * 2 + (e & 1);
-}
-
 /// log2 of the weight of query i and key j.
 __device__ __forceinline__ float log_weight(const FlashProblem& p, int64_t bh, int64_t i,
                                             int64_t j) {

@@ -1,8 +1,7 @@
 // The slots of the linear branch and of the mix: the passes of linear_plain.cu, whose products run
 // on the tensor cores: of bf16 in bf16 (product_tensor.cu), of f16 in TF32, of f32 as sums of TF32
-// numbers (product_tf32.cu). The
-// sums of states over blocks are a product with the 0/1 matrix of the blocks, which reads every
-// state once (attention.md 2.4).
+// numbers (product_tf32.cu). The sums of states over blocks are a product with the 0/1 matrix of
+// the blocks, which reads every state once (attention.md 2.4).
 #include "tenun/cuda/attention/launch.h"
 #include "tenun/cuda/attention/operands.h"
 #include "tenun/cuda/attention/register.h"

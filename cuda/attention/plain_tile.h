@@ -1,7 +1,7 @@
 // What the plain kernels share: tiles of 32 x 32 products on the ordinary arithmetic units, any
 // type, stride, head size and block size. They are the reference on the device and run what the
-// tensor-core kernels do not: f64, and head sizes above 128. 256 threads: thread t works on row
-// t / 8 and on columns t % 8 + 8 x of a tile.
+// tensor-core kernels do not: f64, head sizes above 128 and a few rare combinations. 256 threads:
+// thread t works on row t / 8 and on columns t % 8 + 8 x of a tile.
 #pragma once
 #include "tenun/core/philox.h"
 #include "tenun/cuda/attention/args.h"

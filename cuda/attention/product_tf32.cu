@@ -56,7 +56,7 @@ struct Tile {
 };
 
 template <int kWide, bool kTurnedA, bool kTurnedB, bool kExact>
-__global__ void __launch_bounds__(kBlock, 3)
+__global__ void __launch_bounds__(kBlock, kExact ? 2 : 3)  // sums of their own take registers
     product_tf32_kernel(const Product p, bool packs_a, bool packs_b) {
   using T = std::conditional_t<kExact, float, Rounded>;
   using A = Tile<kHigh, !kTurnedA>;
@@ -96,10 +96,18 @@ __global__ void __launch_bounds__(kBlock, 3)
           factor_of<T, 4>({A::at(at, own + g, step + t), A::at(at, own + g + 8, step + t),
                            A::at(at, own + g, step + t + 4), A::at(at, own + g + 8, step + t + 4)});
       TENUN_UNROLL
-      for (int n = 0; n < kWide / 8; ++n)
-        multiply<T>(
-            sums[n], x,
-            factor_of<T, 2>({B::at(bt, n * 8 + g, step + t), B::at(bt, n * 8 + g, step + t + 4)}));
+      for (int n = 0; n < kWide / 8; ++n) {
+        const auto y =
+            factor_of<T, 2>({B::at(bt, n * 8 + g, step + t), B::at(bt, n * 8 + g, step + t + 4)});
+        if constexpr (kExact) {
+          float sum[4] = {};
+          multiply<T>(sum, x, y);
+          TENUN_UNROLL
+          for (int e = 0; e < 4; ++e) sums[n][e] += sum[e];
+        } else {
+          multiply<T>(sums[n], x, y);
+        }
+      }
     }
   }
   float* const out = static_cast<float*>(const_cast<void*>(p.c.p)) + tile.offset(p.c);

@@ -7,7 +7,9 @@
 // zeros.
 // f32 numbers are multiplied as sums of two TF32 numbers (Ootomo and Yokota 2022, "Recovering
 // single precision accuracy from Tensor Cores"): x y = X Y + X y' + x' Y, where x' = x - X is what
-// TF32 lost of x; x' y' is less than the last digit of f32.
+// TF32 lost of x; x' y' is less than the last digit of f32. Tensor cores round their sums towards
+// zero. So sums over tokens, which may be many, take a few products in a sum of their own, which is
+// then added in f32; scores, whose depth is the head size, do not.
 #pragma once
 #include "tenun/cuda/attention/plain_tile.h"
 #include "tenun/cuda/e4m3.h"
@@ -38,7 +40,8 @@ __device__ __forceinline__ Factor<T, N> factor(const unsigned (&v)[N]) {
     if constexpr (std::is_same_v<T, float>) {
       const float x = __uint_as_float(v[i]);
       f.v[i] = to_tf32(x);
-      f.rest[i] = __float_as_uint(x - __uint_as_float(f.v[i]));  // its last bits are not read
+      // The last bits of the rest are not read. An infinity has none: products with it are NaN.
+      f.rest[i] = __float_as_uint(x - __uint_as_float(f.v[i]));
     }
   }
   return f;
@@ -234,44 +237,57 @@ __device__ __forceinline__ void add_scores(Sum (&s)[MT][N][4], const unsigned ch
 /// o += P Y for 16 columns of P, number `step`: P from the sums of 16 MT rows and 8 N columns,
 /// whose rows of Y stand from y0 on. By offset_rows.
 template <class T, int D, int MT, int N>
-__device__ __forceinline__ void add_value_step(float (&o)[MT][D / 8][4], const float (&s)[MT][N][4],
-                                               int step, const unsigned char* y, int at_y, int y0) {
-  constexpr bool kSingle = std::is_same_v<T, float>;  // twice 8 columns
+requires(!std::is_same_v<T, float>) __device__ __forceinline__
+    void add_value_step(float (&o)[MT][D / 8][4], const float (&s)[MT][N][4], int step,
+                        const unsigned char* y, int at_y, int y0) {
+  Factor<T, 4> w[MT];
   TENUN_UNROLL
-  for (int half = 0; half < (kSingle ? 2 : 1); ++half) {
-    Factor<T, 4> w[MT];
+  for (int i = 0; i < MT; ++i) {
+    unsigned r[4];
+    sums_to_a<T>(r, s[i][2 * step], s[i][2 * step + 1]);
+    w[i] = factor<T>(r);
+  }
+  TENUN_UNROLL
+  for (int n = 0; n < D / 16; ++n) {
+    unsigned r[4];
+    load_b<2 * D>(r, y, at_y, y0 + step * 16, n);
+    const Factor<T, 2> b0 = factor<T>({r[0], r[1]}), b1 = factor<T>({r[2], r[3]});
     TENUN_UNROLL
     for (int i = 0; i < MT; ++i) {
-      unsigned r[4];
-      if constexpr (kSingle)
-        sums_to_a_single(r, s[i][2 * step + half]);
-      else
-        sums_to_a<T>(r, s[i][2 * step], s[i][2 * step + 1]);
-      w[i] = factor<T>(r);
-    }
-    TENUN_UNROLL
-    for (int n = 0; n < D / 16; ++n) {
-      Factor<T, 2> b[2];
-      if constexpr (kSingle) {
-        TENUN_UNROLL
-        for (int h = 0; h < 2; ++h) {
-          unsigned r[2];
-          load_b_single<4 * D>(r, y, y0 + step * 16 + half * 8, 2 * n + h);
-          b[h] = factor<T>(r);
-        }
-      } else {
-        unsigned r[4];
-        load_b<2 * D>(r, y, at_y, y0 + step * 16, n);
-        b[0] = factor<T>({r[0], r[1]}), b[1] = factor<T>({r[2], r[3]});
-      }
-      TENUN_UNROLL
-      for (int i = 0; i < MT; ++i) {
-        multiply<T>(o[i][2 * n], w[i], b[0]);
-        multiply<T>(o[i][2 * n + 1], w[i], b[1]);
-      }
+      multiply<T>(o[i][2 * n], w[i], b0);
+      multiply<T>(o[i][2 * n + 1], w[i], b1);
     }
   }
 }
+/// The same in f32: twice 8 columns of P. kApart: they have a sum of their own (above).
+template <class T, int D, bool kApart = true, int N>
+requires std::is_same_v<T, float> __device__ __forceinline__ void add_value_step(
+    float (&o)[1][D / 8][4], const float (&s)[1][N][4], int step, const unsigned char* y, int,
+    int y0) {
+  Factor<T, 4> w[2];
+  TENUN_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    unsigned r[4];
+    sums_to_a_single(r, s[0][2 * step + half]);
+    w[half] = factor<T>(r);
+  }
+  TENUN_UNROLL
+  for (int n = 0; n < D / 8; ++n) {
+    float own[4] = {};
+    TENUN_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      unsigned r[2];
+      load_b_single<4 * D>(r, y, y0 + step * 16 + half * 8, n);
+      multiply<T>(kApart ? own : o[0][n], w[half], factor<T>(r));
+    }
+    if constexpr (kApart) {
+      TENUN_UNROLL
+      for (int e = 0; e < 4; ++e) o[0][n][e] += own[e];
+      if (n % 2 == 1) in_order();  // else the sums of all n take more registers than there are
+    }
+  }
+}
+/// All 8 N columns of P.
 template <class T, int D, int MT, int N>
 __device__ __forceinline__ void add_values(float (&o)[MT][D / 8][4], const float (&s)[MT][N][4],
                                            const unsigned char* y, int at_y, int y0 = 0) {
@@ -287,6 +303,12 @@ __device__ __forceinline__ void set_all(V (&x)[N][4], V v) {
     for (int e = 0; e < 4; ++e) x[n][e] = v;
   }
 }
+/// Row and column of sum e of tile n, as mma has them (cuda/ptx.h).
+__device__ __forceinline__ int row_of(int e, int lane) { return (lane >> 2) + (e >= 2 ? 8 : 0); }
+__device__ __forceinline__ int column_of(int n, int e, int lane) {
+  return n * 8 + (lane & 3) * 2 + (e & 1);
+}
+
 /// -inf for the columns from `valid` on; the first one is number `first`.
 template <int N>
 __device__ __forceinline__ void mask_tail(float (&s)[N][4], int first, int valid, int lane) {
@@ -294,7 +316,7 @@ __device__ __forceinline__ void mask_tail(float (&s)[N][4], int first, int valid
   for (int n = 0; n < N; ++n) {
     TENUN_UNROLL
     for (int e = 0; e < 4; ++e)
-      if (first + n * 8 + (lane & 3) * 2 + (e & 1) >= valid) s[n][e] = -INFINITY;
+      if (first + column_of(n, e, lane) >= valid) s[n][e] = -INFINITY;
   }
 }
 

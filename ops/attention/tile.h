@@ -46,7 +46,7 @@ class Heads {
 
 /// x in the compute type (f32, or f64 for f64) with unit stride along the last axis.
 [[nodiscard]] Tensor compute_rows(const Tensor& x);
-/// Says once in the log that a GPU's tensor cores are not used for 16-bit tensors, and why.
+/// Says once in the log that a GPU's tensor cores are not used, and why.
 void note_plain_kernel(const char* reason);
 /// f64 for f64, else f32.
 [[nodiscard]] inline DType compute_dtype(DType d) {

@@ -20,6 +20,14 @@ float e4m3_value(unsigned code) {
   return (code & 0x80u) != 0 ? -size : size;
 }
 
+int sum(int a, int b) { return a + b; }
+/// Rounded towards zero.
+float sum(float a, float b) {
+  const double exact = static_cast<double>(a) + static_cast<double>(b);
+  const auto near = static_cast<float>(exact);
+  return std::abs(static_cast<double>(near)) > std::abs(exact) ? std::nextafter(near, 0.0f) : near;
+}
+
 // Elements of 32 bits: k = 8; of 16 bits: k = 16, two in a register; of 8 bits: k = 32, four.
 template <Operand type>
 void mma_lanes(void* const lanes[32], uint32_t) {
@@ -57,7 +65,8 @@ void mma_lanes(void* const lanes[32], uint32_t) {
   for (int l = 0; l < 32; ++l) {
     auto* const d = static_cast<Sum*>(static_cast<const Product*>(lanes[l])->d);
     const int g = l >> 2, t = (l & 3) * 2;
-    d[0] += c[g][t], d[1] += c[g][t + 1], d[2] += c[g + 8][t], d[3] += c[g + 8][t + 1];
+    d[0] = sum(d[0], c[g][t]), d[1] = sum(d[1], c[g][t + 1]);
+    d[2] = sum(d[2], c[g + 8][t]), d[3] = sum(d[3], c[g + 8][t + 1]);
   }
 }
 

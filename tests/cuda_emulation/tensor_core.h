@@ -1,6 +1,7 @@
 // Host twins of the PTX wrappers of cuda/ptx.h: matrix products of a warp, ldmatrix, asynchronous
 // copies. One collective does what the 32 lanes do together; fragments are laid out as on the
-// device. Products of 16-bit floats are summed in f32, in the order of k.
+// device. Products of floats are summed in f32, in the order of k, and added to what there was
+// rounded towards zero, as tensor cores do.
 #pragma once
 #include "tenun/core/dtype.h"
 #include "tenun/tests/cuda_emulation/emulation.h"
@@ -59,8 +60,11 @@ inline unsigned mul_f16x2(unsigned a, unsigned b) {
   };
   return pack_f16(half(a) * half(b), half(a >> 16) * half(b >> 16));
 }
-inline float ex2(float x) { return std::exp2(x); }
-inline float lg2(float x) { return std::log2(x); }
+/// Subnormal numbers are 0 (.ftz).
+inline float flushed(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? 0.0f : x; }
+inline float ex2(float x) { return flushed(std::exp2(flushed(x))); }
+inline float lg2(float x) { return std::log2(flushed(x)); }
 inline void opaque(int&) {}
+inline void in_order() {}
 
 }  // namespace tenun::TENUN_BACKEND
