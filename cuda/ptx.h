@@ -52,6 +52,14 @@ __device__ __forceinline__ void mma_tf32(float (&d)[4], const unsigned (&a)[4], 
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+/// (A + a_rest) (B + b_rest) without the product of the rests, the small ones first.
+__device__ __forceinline__ void mma_tf32_pairs(float (&d)[4], const unsigned (&a)[4],
+                                               const unsigned (&a_rest)[4], const unsigned (&b)[2],
+                                               const unsigned (&b_rest)[2]) {
+  mma_tf32(d, a_rest, b[0], b[1]);
+  mma_tf32(d, a, b_rest[0], b_rest[1]);
+  mma_tf32(d, a, b[0], b[1]);
+}
 /// From sm_89 on.
 __device__ __forceinline__ void mma_e4m3(float (&d)[4], const unsigned (&a)[4], unsigned b0,
                                          unsigned b1) {

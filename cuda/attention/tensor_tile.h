@@ -58,17 +58,16 @@ __device__ __forceinline__ void mma(Sum (&d)[4], const unsigned (&a)[4], unsigne
     product_e4m3(d, a, b0, b1);
   else if constexpr (std::is_same_v<T, bf16>)
     mma_bf16(d, a, b0, b1);
-  else  // float, or rounded to TF32 by the caller
+  else  // rounded to TF32 by the caller
     mma_tf32(d, a, b0, b1);
 }
 template <class T, class Sum>
 __device__ __forceinline__ void multiply(Sum (&d)[4], const Factor<T, 4>& a,
                                          const Factor<T, 2>& b) {
-  if constexpr (std::is_same_v<T, float>) {  // the small ones first
-    mma<T>(d, a.rest, b.v[0], b.v[1]);
-    mma<T>(d, a.v, b.rest[0], b.rest[1]);
-  }
-  mma<T>(d, a.v, b.v[0], b.v[1]);
+  if constexpr (std::is_same_v<T, float>)
+    mma_tf32_pairs(d, a.v, a.rest, b.v, b.rest);
+  else
+    mma<T>(d, a.v, b.v[0], b.v[1]);
 }
 template <class T>
 __device__ __forceinline__ unsigned pack(float low, float high) {

@@ -25,7 +25,8 @@ int sum(int a, int b) { return a + b; }
 float sum(float a, float b) {
   const double exact = static_cast<double>(a) + static_cast<double>(b);
   const auto near = static_cast<float>(exact);
-  return std::abs(static_cast<double>(near)) > std::abs(exact) ? std::nextafter(near, 0.0f) : near;
+  const bool outwards = std::abs(static_cast<double>(near)) > std::abs(exact);
+  return outwards ? std::bit_cast<float>(std::bit_cast<unsigned>(near) - 1) : near;
 }
 
 // Elements of 32 bits: k = 8; of 16 bits: k = 16, two in a register; of 8 bits: k = 32, four.
@@ -68,6 +69,25 @@ void mma_lanes(void* const lanes[32], uint32_t) {
     d[0] = sum(d[0], c[g][t]), d[1] = sum(d[1], c[g][t + 1]);
     d[2] = sum(d[2], c[g + 8][t]), d[3] = sum(d[3], c[g + 8][t + 1]);
   }
+}
+
+struct Pairs {
+  float* d;
+  const unsigned *a, *a_rest, *b, *b_rest;
+};
+void mma_pairs_lanes(void* const lanes[32], uint32_t mask) {
+  Product products[32];
+  void* payloads[32];
+  const auto multiply = [&](bool rest_a, bool rest_b) {
+    for (int l = 0; l < 32; ++l) {
+      const auto& p = *static_cast<const Pairs*>(lanes[l]);
+      const unsigned* const b = rest_b ? p.b_rest : p.b;
+      products[l] = {p.d, rest_a ? p.a_rest : p.a, {b[0], b[1]}};
+      payloads[l] = &products[l];
+    }
+    mma_lanes<Operand::tf32>(payloads, mask);
+  };
+  multiply(true, false), multiply(false, true), multiply(false, false);
 }
 
 struct MatrixLoad {
@@ -116,6 +136,11 @@ void mma(Operand type, void* d, const unsigned (&a)[4], unsigned b0, unsigned b1
                : type == Operand::tf32 ? mma_lanes<Operand::tf32>
                                        : mma_lanes<Operand::e4m3>,
                &p);
+}
+void mma_tf32_pairs(float* d, const unsigned (&a)[4], const unsigned (&a_rest)[4],
+                    const unsigned (&b)[2], const unsigned (&b_rest)[2]) {
+  Pairs p{d, a, a_rest, b, b_rest};
+  warp_barrier(~0u, mma_pairs_lanes, &p);
 }
 void ldmatrix(unsigned (&r)[4], const void* row, bool transposed) {
   MatrixLoad m{row, r};

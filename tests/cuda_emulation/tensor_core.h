@@ -10,6 +10,9 @@ namespace tenun::emulation {
 
 enum class Operand : uint8_t { bf16, f16, s8, e4m3, tf32 };
 void mma(Operand type, void* d, const unsigned (&a)[4], unsigned b0, unsigned b1);
+/// Three products of TF32 at once: lanes wait for each other once.
+void mma_tf32_pairs(float* d, const unsigned (&a)[4], const unsigned (&a_rest)[4],
+                    const unsigned (&b)[2], const unsigned (&b_rest)[2]);
 void ldmatrix(unsigned (&r)[4], const void* row, bool transposed);
 void copy_async(const Copy& copy);
 void commit_copies();
@@ -34,6 +37,10 @@ inline unsigned to_tf32(float x) {
 }
 inline void mma_tf32(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   emulation::mma(emulation::Operand::tf32, d, a, b0, b1);
+}
+inline void mma_tf32_pairs(float (&d)[4], const unsigned (&a)[4], const unsigned (&a_rest)[4],
+                           const unsigned (&b)[2], const unsigned (&b_rest)[2]) {
+  emulation::mma_tf32_pairs(d, a, a_rest, b, b_rest);
 }
 inline void mma_e4m3(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   emulation::mma(emulation::Operand::e4m3, d, a, b0, b1);
