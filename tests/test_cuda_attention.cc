@@ -216,6 +216,7 @@ TEST_SUITE("cuda_attention") {
           CHECK(relative_l1(got.o, want.o) <= bound);
           // The units are f32 here: a value may fall to the other side of a half.
           CHECK(relative_l1(got.lse, want.lse) <= 1e-4);
+          if (type == DType::f32) continue;  // the same kernels; three products for one take long
           for (const Settings& s : schedules()) {
             const With with(s);
             CHECK(equal_bits(flash(x, c, gpu(), type, args).o, got.o));

@@ -18,7 +18,7 @@ using namespace tenun;
 using namespace tenun::test;
 
 using Flags = std::vector<std::string>;
-// 16 px: 16 tokens and two in front of them, in blocks of 4. Numbers change from step to step:
+// 16 px: 16 tokens and two in front of them, in blocks of 8. Numbers change from step to step:
 // the warm-up, dropout, the average's decay. An epoch has 6 batches.
 Flags flags(const Flags& more, bool graph) {
   Flags f{"--trainer.max_steps=10",
@@ -105,7 +105,7 @@ TEST_SUITE("cuda_graph") {
       const char* what;
       Flags flags;
     };
-    const std::string blocks = ", block_q: 4, block_k: 4, topk_ratio: 0.3";
+    const std::string blocks = ", block_q: 8, block_k: 8, topk_ratio: 0.3";
     const Variant all[] = {
         {"dense", {"--trainer.accumulate_grad_batches=2"}},
         {"sla2", {attention("sla2" + blocks), "--trainer.log_every_n_steps=4"}},
@@ -136,7 +136,7 @@ TEST_SUITE("cuda_graph") {
     const TempDir dir;
     const Flags more{
         "--trainer.accumulate_grad_batches=4",  // an epoch: 4 batches and 2
-        "--trainer.log_every_n_steps=50", attention("sla2, block_q: 4, block_k: 4"),
+        "--trainer.log_every_n_steps=50", attention("sla2, block_q: 8, block_k: 8"),
         "--trainer.callbacks=[{class_path: tenun.callbacks.SampleGrid, init_args: {every_n_steps: "
         "4, num_samples: 2, num_steps: 2}}, {class_path: CheckpointHook, init_args: "
         "{every_n_train_steps: 3, save_last: true}}, {class_path: RouterParameterScheduler, "
@@ -153,7 +153,7 @@ TEST_SUITE("cuda_graph") {
   TEST_CASE("an interrupted run with graphs is the whole run without") {
     const Quiet quiet;
     const TempDir dir;
-    const Flags more{attention("sla2, block_q: 4, block_k: 4, topk_ratio: 0.3")};
+    const Flags more{attention("sla2, block_q: 8, block_k: 8, topk_ratio: 0.3")};
     Flags half = flags(more, true);
     half[0] = "--trainer.max_steps=5";
     go(dir / "whole", flags(more, false));
