@@ -3,13 +3,10 @@
 // different groups of banks: ldmatrix, cp.async and stores of fragments are then free of conflicts.
 // Addresses of a fragment: one offset of the lane for each kind of load, XOR 32 bytes for each step
 // along the row, plus rows * ROWB (16 rows leave the permutation unchanged). Layouts: cuda/ptx.h.
-// A D of the template holds any head size d <= D that is a multiple of 8: chunks behind d are
-// zeros.
-// f32 numbers are multiplied as sums of two TF32 numbers (Ootomo and Yokota 2022, "Recovering
-// single precision accuracy from Tensor Cores"): x y = X Y + X y' + x' Y, where x' = x - X is what
-// TF32 lost of x; x' y' is less than the last digit of f32. Tensor cores round their sums towards
-// zero. So sums over tokens, which may be many, take a few products in a sum of their own, which is
-// then added in f32; scores, whose depth is the head size, do not.
+// A D of the template holds any head size d <= D that is a multiple of 8: zeros behind d.
+// f32 numbers are multiplied as sums of two TF32 numbers (Ootomo and Yokota 2022): x y = X Y + X y'
+// + x' Y with x' = x - X; x' y' is less than f32's last digit. Tensor cores round sums towards
+// zero: sums over tokens take few products in a sum of their own, which is then added in f32.
 #pragma once
 #include "tenun/cuda/attention/plain_tile.h"
 #include "tenun/cuda/e4m3.h"
