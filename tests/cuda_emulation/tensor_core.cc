@@ -75,19 +75,33 @@ struct Pairs {
   float* d;
   const unsigned *a, *a_rest, *b, *b_rest;
 };
-void mma_pairs_lanes(void* const lanes[32], uint32_t mask) {
-  Product products[32];
-  void* payloads[32];
-  const auto multiply = [&](bool rest_a, bool rest_b) {
-    for (int l = 0; l < 32; ++l) {
-      const auto& p = *static_cast<const Pairs*>(lanes[l]);
-      const unsigned* const b = rest_b ? p.b_rest : p.b;
-      products[l] = {p.d, rest_a ? p.a_rest : p.a, {b[0], b[1]}};
-      payloads[l] = &products[l];
+// As mma_lanes three times, with the operands and sums gathered once.
+void mma_pairs_lanes(void* const lanes[32], uint32_t) {
+  const auto value = [](unsigned bits) { return std::bit_cast<float>(bits & ~0x1fffu); };
+  float a[2][16][8], b[2][8][8], d[16][8];
+  for (int l = 0; l < 32; ++l) {
+    const auto& p = *static_cast<const Pairs*>(lanes[l]);
+    const int g = l >> 2, t = l & 3;
+    for (int r = 0; r < 4; ++r) {
+      const int row = g + (r & 1) * 8, k = t + (r >> 1) * 4;
+      a[0][row][k] = value(p.a[r]), a[1][row][k] = value(p.a_rest[r]);
     }
-    mma_lanes<Operand::tf32>(payloads, mask);
+    for (int r = 0; r < 2; ++r)
+      b[0][t + r * 4][g] = value(p.b[r]), b[1][t + r * 4][g] = value(p.b_rest[r]);
+    for (int e = 0; e < 4; ++e) d[g + e / 2 * 8][2 * t + e % 2] = p.d[e];
+  }
+  const auto multiply = [&](const float(&x)[16][8], const float(&y)[8][8]) {
+    for (int i = 0; i < 16; ++i) {
+      float c[8] = {};
+      for (int k = 0; k < 8; ++k)
+        for (int j = 0; j < 8; ++j) c[j] += x[i][k] * y[k][j];
+      for (int j = 0; j < 8; ++j) d[i][j] = sum(d[i][j], c[j]);
+    }
   };
-  multiply(true, false), multiply(false, true), multiply(false, false);
+  multiply(a[1], b[0]), multiply(a[0], b[1]), multiply(a[0], b[0]);
+  for (int l = 0; l < 32; ++l)
+    for (int e = 0; e < 4; ++e)
+      static_cast<const Pairs*>(lanes[l])->d[e] = d[(l >> 2) + e / 2 * 8][2 * (l & 3) + e % 2];
 }
 
 struct MatrixLoad {
