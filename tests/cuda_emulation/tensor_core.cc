@@ -78,6 +78,19 @@ struct Pairs {
 // As mma_lanes three times, with the operands and sums gathered once.
 void mma_pairs_lanes(void* const lanes[32], uint32_t) {
   const auto value = [](unsigned bits) { return std::bit_cast<float>(bits & ~0x1fffu); };
+  // Channels behind the head size are zeros: nothing to add, unless a factor is not finite.
+  unsigned any_a = 0, any_b = 0;
+  bool finite = true;
+  for (int l = 0; l < 32; ++l) {
+    const auto& p = *static_cast<const Pairs*>(lanes[l]);
+    const auto look = [&](unsigned& any, unsigned bits) {
+      any |= bits & 0x7fffffffu;
+      finite = finite && (bits & 0x7f800000u) != 0x7f800000u;
+    };
+    for (int r = 0; r < 4; ++r) look(any_a, p.a[r]), look(any_a, p.a_rest[r]);
+    for (int r = 0; r < 2; ++r) look(any_b, p.b[r]), look(any_b, p.b_rest[r]);
+  }
+  if (finite && (any_a == 0 || any_b == 0)) return;
   float a[2][16][8], b[2][8][8], d[16][8];
   for (int l = 0; l < 32; ++l) {
     const auto& p = *static_cast<const Pairs*>(lanes[l]);
