@@ -1,9 +1,20 @@
 #include "tenun/tests/cuda_emulation/tensor_core.h"
 
+#include <bit>
+#include <cmath>
+#include <cstring>
 #include <type_traits>
 
 namespace tenun::emulation {
 namespace {
+
+// Eight columns of a tile: a compiler makes little of the same loops over floats.
+template <typename T>
+struct Columns {
+  typedef T type __attribute__((vector_size(8 * sizeof(T))));
+};
+template <typename T>
+using Row = typename Columns<T>::type;
 
 struct Product {
   void* d;
@@ -20,13 +31,38 @@ float e4m3_value(unsigned code) {
   return (code & 0x80u) != 0 ? -size : size;
 }
 
-int sum(int a, int b) { return a + b; }
-/// Rounded towards zero.
-float sum(float a, float b) {
-  const double exact = static_cast<double>(a) + static_cast<double>(b);
-  const auto near = static_cast<float>(exact);
-  const bool outwards = std::abs(static_cast<double>(near)) > std::abs(exact);
-  return outwards ? std::bit_cast<float>(std::bit_cast<unsigned>(near) - 1) : near;
+void add(Row<int>& a, const Row<int>& b) { a += b; }
+/// Rounded towards zero: back by a bit where what rounding took away has the other sign.
+void add(Row<float>& a, const Row<float>& b) {
+  const Row<float> s = a + b, part = s - a, lost = (a - (s - part)) + (b - part);
+  const Row<int> outwards = ((s > 0) & (lost < 0)) | ((s < 0) & (lost > 0));  // -1 where it holds
+  a = std::bit_cast<Row<float>>(std::bit_cast<Row<int>>(s) + outwards);
+}
+
+// d += a b, products of a tile added first.
+template <typename T, int depth>
+void multiply(Row<T> (&d)[16], const T (&a)[16][depth], const Row<T> (&b)[depth]) {
+  for (int i = 0; i < 16; ++i) {
+    Row<T> c = {};
+    for (int k = 0; k < depth; ++k) c += a[i][k] * b[k];
+    add(d[i], c);
+  }
+}
+
+// The sums of a tile: a lane has two neighbours of row g and two of row g + 8.
+template <typename Payload, typename T>
+void gather_sums(void* const lanes[32], Row<T> (&d)[16]) {
+  for (int l = 0; l < 32; ++l)
+    for (int e = 0; e < 4; ++e)
+      d[(l >> 2) + e / 2 * 8][2 * (l & 3) + e % 2] =
+          static_cast<const T*>(static_cast<const Payload*>(lanes[l])->d)[e];
+}
+template <typename Payload, typename T>
+void scatter_sums(void* const lanes[32], const Row<T> (&d)[16]) {
+  for (int l = 0; l < 32; ++l)
+    for (int e = 0; e < 4; ++e)
+      static_cast<T*>(static_cast<const Payload*>(lanes[l])->d)[e] =
+          d[(l >> 2) + e / 2 * 8][2 * (l & 3) + e % 2];
 }
 
 // Elements of 32 bits: k = 8; of 16 bits: k = 16, two in a register; of 8 bits: k = 32, four.
@@ -35,40 +71,46 @@ void mma_lanes(void* const lanes[32], uint32_t) {
   constexpr int kPer = type == Operand::tf32                          ? 1
                        : type == Operand::s8 || type == Operand::e4m3 ? 4
                                                                       : 2;
-  constexpr int kDepth = 8 * kPer, kBits = 32 / kPer;
+  constexpr int kDepth = 8 * kPer;
   using Sum = std::conditional_t<type == Operand::s8, int, float>;
-  const auto value = [](unsigned r, int i) -> Sum {
-    const unsigned bits = r >> (kBits * i);
+  using Bits =
+      std::conditional_t<kPer == 1, uint32_t, std::conditional_t<kPer == 2, uint16_t, uint8_t>>;
+  const auto value = [](Bits bits) -> Sum {
     if constexpr (type == Operand::s8)
       return static_cast<int8_t>(bits);
     else if constexpr (type == Operand::tf32)
       return std::bit_cast<float>(bits & ~0x1fffu);  // the hardware does not look at the rest
     else if constexpr (type == Operand::e4m3)
-      return e4m3_value(bits & 0xffu);
+      return e4m3_value(bits);
     else if constexpr (type == Operand::bf16)
-      return std::bit_cast<bf16>(static_cast<uint16_t>(bits));
+      return std::bit_cast<bf16>(bits);
     else
-      return std::bit_cast<f16>(static_cast<uint16_t>(bits));
+      return std::bit_cast<f16>(bits);
   };
-  Sum a[16][kDepth], b[kDepth][8], c[16][8] = {};
+  Bits a_bits[16][kDepth], b_bits[8][kDepth];  // b by columns
+  unsigned any_a = 0, any_b = 0;
   for (int l = 0; l < 32; ++l) {
     const auto& p = *static_cast<const Product*>(lanes[l]);
     const int g = l >> 2, t = (l & 3) * kPer;
-    for (int r = 0; r < 4; ++r)
-      for (int i = 0; i < kPer; ++i)
-        a[g + (r & 1) * 8][t + (r >> 1) * (kDepth / 2) + i] = value(p.a[r], i);
-    for (int r = 0; r < 2; ++r)
-      for (int i = 0; i < kPer; ++i) b[t + r * (kDepth / 2) + i][g] = value(p.b[r], i);
+    for (int r = 0; r < 4; ++r) {
+      std::memcpy(&a_bits[g + (r & 1) * 8][t + (r >> 1) * (kDepth / 2)], &p.a[r], 4);
+      any_a |= p.a[r];
+    }
+    for (int r = 0; r < 2; ++r) {
+      std::memcpy(&b_bits[g][t + r * (kDepth / 2)], &p.b[r], 4);
+      any_b |= p.b[r];
+    }
   }
+  if ((any_a | any_b) == 0) return;  // what lies behind the head size
+  Sum a[16][kDepth];
+  Row<Sum> b[kDepth], d[16];
   for (int i = 0; i < 16; ++i)
-    for (int k = 0; k < kDepth; ++k)
-      for (int j = 0; j < 8; ++j) c[i][j] += a[i][k] * b[k][j];
-  for (int l = 0; l < 32; ++l) {
-    auto* const d = static_cast<Sum*>(static_cast<const Product*>(lanes[l])->d);
-    const int g = l >> 2, t = (l & 3) * 2;
-    d[0] = sum(d[0], c[g][t]), d[1] = sum(d[1], c[g][t + 1]);
-    d[2] = sum(d[2], c[g + 8][t]), d[3] = sum(d[3], c[g + 8][t + 1]);
-  }
+    for (int k = 0; k < kDepth; ++k) a[i][k] = value(a_bits[i][k]);
+  for (int j = 0; j < 8; ++j)
+    for (int k = 0; k < kDepth; ++k) b[k][j] = value(b_bits[j][k]);
+  gather_sums<Product, Sum>(lanes, d);
+  multiply<Sum>(d, a, b);
+  scatter_sums<Product, Sum>(lanes, d);
 }
 
 struct Pairs {
@@ -91,7 +133,8 @@ void mma_pairs_lanes(void* const lanes[32], uint32_t) {
     for (int r = 0; r < 2; ++r) look(any_b, p.b[r]), look(any_b, p.b_rest[r]);
   }
   if (finite && (any_a == 0 || any_b == 0)) return;
-  float a[2][16][8], b[2][8][8], d[16][8];
+  float a[2][16][8];
+  Row<float> b[2][8], d[16];
   for (int l = 0; l < 32; ++l) {
     const auto& p = *static_cast<const Pairs*>(lanes[l]);
     const int g = l >> 2, t = l & 3;
@@ -101,20 +144,12 @@ void mma_pairs_lanes(void* const lanes[32], uint32_t) {
     }
     for (int r = 0; r < 2; ++r)
       b[0][t + r * 4][g] = value(p.b[r]), b[1][t + r * 4][g] = value(p.b_rest[r]);
-    for (int e = 0; e < 4; ++e) d[g + e / 2 * 8][2 * t + e % 2] = p.d[e];
   }
-  const auto multiply = [&](const float(&x)[16][8], const float(&y)[8][8]) {
-    for (int i = 0; i < 16; ++i) {
-      float c[8] = {};
-      for (int k = 0; k < 8; ++k)
-        for (int j = 0; j < 8; ++j) c[j] += x[i][k] * y[k][j];
-      for (int j = 0; j < 8; ++j) d[i][j] = sum(d[i][j], c[j]);
-    }
-  };
-  multiply(a[1], b[0]), multiply(a[0], b[1]), multiply(a[0], b[0]);
-  for (int l = 0; l < 32; ++l)
-    for (int e = 0; e < 4; ++e)
-      static_cast<const Pairs*>(lanes[l])->d[e] = d[(l >> 2) + e / 2 * 8][2 * (l & 3) + e % 2];
+  gather_sums<Pairs, float>(lanes, d);
+  multiply<float>(d, a[1], b[0]);
+  multiply<float>(d, a[0], b[1]);
+  multiply<float>(d, a[0], b[0]);
+  scatter_sums<Pairs, float>(lanes, d);
 }
 
 struct MatrixLoad {
