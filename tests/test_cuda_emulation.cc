@@ -93,8 +93,9 @@ __global__ void copy_async(float* out, const float* x) {
   __syncthreads();
   out[t] = stage[31 - t].y;
 }
-// C = A B with B's columns given as rows, 16 x 16 times 16 x 8, the fragments loaded by ldmatrix.
-__global__ void multiply(float* c, const bf16* a, const bf16* b, int swapped) {
+// C = start + A B with B's columns given as rows, 16 x 16 times 16 x 8, the fragments loaded by
+// ldmatrix.
+__global__ void multiply(float* c, const bf16* a, const bf16* b, int swapped, float start) {
   TENUN_SHARED(bf16, tile, 16 * 16 + 8 * 16);
   const int lane = static_cast<int>(threadIdx.x);
   for (int i = lane; i < 16 * 16; i += 32) tile[i] = a[i];
@@ -103,7 +104,7 @@ __global__ void multiply(float* c, const bf16* a, const bf16* b, int swapped) {
   unsigned fa[4], fb[4];
   emulated::ldmatrix_x4(fa, tile + (lane % 16) * 16 + lane / 16 * 8);
   emulated::ldmatrix_x4(fb, tile + 16 * 16 + lane % 8 * 16 + lane / 8 % 2 * 8);
-  float d[4] = {};
+  float d[4] = {start, start, start, start};
   emulated::mma_bf16(d, fa, fb[swapped], fb[1 - swapped]);
   const int g = lane / 4, t = lane % 4;
   for (int e = 0; e < 4; ++e) c[(g + e / 2 * 8) * 8 + 2 * t + e % 2] = d[e];
@@ -201,7 +202,9 @@ TEST_SUITE("cuda_emulation") {
     CHECK(std::isnan(y.values<float>()[0]));
   }
 
-  TEST_CASE("a product of fragments is the matrix product; swapped halves are not") {
+  TEST_CASE(
+      "a product of fragments is the matrix product, rounded towards zero; swapped halves are "
+      "not") {
     init();
     std::vector<float> a(256), b(128);
     for (size_t i = 0; i < a.size(); ++i)
@@ -211,21 +214,25 @@ TEST_SUITE("cuda_emulation") {
     Tensor ta = Tensor::from(a, {16, 16}).to(DType::bf16).to(kEmulated);
     Tensor tb = Tensor::from(b, {8, 16}).to(DType::bf16).to(kEmulated);
     Tensor c({16, 8}, DType::f32, kEmulated);
-    for (const int swapped : {0, 1}) {
-      launch(multiply, 1, 32, 0, pointer<float>(c), pointer<bf16>(ta), pointer<bf16>(tb), swapped);
+    const auto wrong = [&](int swapped, float start) {
+      launch(multiply, 1, 32, 0, pointer<float>(c), pointer<bf16>(ta), pointer<bf16>(tb), swapped,
+             start);
       const auto got = c.values<float>();
-      int wrong = 0;
+      int n = 0;
       for (size_t i = 0; i < 16; ++i)
         for (size_t j = 0; j < 8; ++j) {
-          float want = 0;
-          for (size_t k = 0; k < 16; ++k) want += a[i * 16 + k] * b[j * 16 + k];
-          wrong += got[i * 8 + j] != want;
+          double exact = start;
+          for (size_t k = 0; k < 16; ++k) exact += a[i * 16 + k] * b[j * 16 + k];
+          auto want = static_cast<float>(exact);
+          if (std::abs(want) > std::abs(exact)) want = std::nextafter(want, 0.0f);
+          n += got[i * 8 + j] != want;
         }
-      if (swapped == 0)
-        CHECK(wrong == 0);
-      else
-        CHECK(wrong > 0);
-    }
+      return n;
+    };
+    // Beyond 2^24 floats are 2 apart, and 4 beyond 2^25.
+    for (const float start : {0.0f, 0x1p24f, -0x1p24f, 0x1p25f, -0x1p25f})
+      CHECK(wrong(0, start) == 0);
+    CHECK(wrong(1, 0) > 0);
   }
 
   TEST_CASE("E4M3: codes, and products widened to f16 as the hardware would do them") {
