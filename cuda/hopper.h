@@ -10,7 +10,8 @@
 //                                      parity 0, and on a fresh barrier parity 1 counts as over
 //   load_box(to, map, b, column, row, head, batch)
 //                                      what lies outside of the tensor arrives as zeros, and counts
-//   wgmma_fence()                      before the first product after registers were written
+//   wgmma_fence()                      before the first product after registers were written, and
+//                                      after settle() of them
 //   wgmma_abt<T>(d, a, b, add)         d (+)= A B^T: 64 x 16 and 128 x 16, described by matrix()
 //   wgmma_ab<T>(d, a, b)               d += A B: A in registers as for mma_bf16, B 16 x N
 //   wgmma_commit(), wgmma_wait<N>()    until at most N groups are under way; then settle(d)
@@ -76,8 +77,8 @@ namespace tenun::TENUN_BACKEND {
 /// bytes: in A B, from 64 columns of B to the next 64 (not used in A B^T); 8 rows are 1024 bytes.
 __device__ __forceinline__ uint64_t matrix(const void* start, int leading) {
   constexpr uint64_t kSwizzle128 = 1;
-  return uint64_t{shared_address(start)} >> 4 | static_cast<uint64_t>(leading >> 4) << 16 |
-         uint64_t{1024 >> 4} << 32 | kSwizzle128 << 62;
+  return uint64_t{shared_address(start) & 0x3ffffu} >> 4 |
+         static_cast<uint64_t>(leading >> 4) << 16 | uint64_t{1024 >> 4} << 32 | kSwizzle128 << 62;
 }
 /// The same matrix, `bytes` further on.
 __device__ __forceinline__ uint64_t further(uint64_t matrix, int bytes) {

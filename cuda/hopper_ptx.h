@@ -58,14 +58,18 @@ template <int N>
 __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
-/// Sums that a wait has finished: the compiler, which knows nothing of the wait, must not use them
-/// before this place.
-template <int N>
-__device__ __forceinline__ void settle(float (&d)[N][4]) {
+/// Registers of a product, which the compiler must not move across a fence or a wait: sums that a
+/// wait has finished are read behind this place, what the next product needs is written before it.
+template <class T, int N>
+__device__ __forceinline__ void settle(T (&d)[N][4]) {
   TENUN_UNROLL
   for (int n = 0; n < N; ++n) {
     TENUN_UNROLL
-    for (int e = 0; e < 4; ++e) asm volatile("" : "+f"(d[n][e])::"memory");
+    for (int e = 0; e < 4; ++e)
+      if constexpr (std::is_same_v<T, float>)
+        asm volatile("" : "+f"(d[n][e])::"memory");
+      else
+        asm volatile("" : "+r"(d[n][e])::"memory");
   }
 }
 

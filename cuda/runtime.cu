@@ -184,8 +184,8 @@ Found look_for_device() {
                     " found (the first: " + p.name + ", sm_" + arch + ")" +
                     (!hopper_asked_for() ? ""
                      : use_hopper()      ? "; kernels for Hopper are used"
-                                         : "; TENUN_CUDA_HOPPER=1 has no effect: no sm_90, or a "
-                                           "build without 90a")};
+                                         : "; TENUN_CUDA_HOPPER=1 has no effect: no sm_90, a "
+                                           "build without 90a, or a driver without TMA")};
 }
 
 size_t shared_limit() {

@@ -64,14 +64,21 @@ __device__ __forceinline__ void load_tiles(const HopperForward& h, const HopperM
                                            int64_t bh) {
   using Shape = HopperShape<D>;
   const FlashProblem& p = h.of.in;
-  const auto load_tile = [&](unsigned char* to, const TensorMap& map, const Rows& x, uint64_t* full,
-                             int row0, int row1) {
-    const int head = static_cast<int>(bh % x.heads), batch = static_cast<int>(bh / x.heads);
+  struct Operand {
+    const TensorMap& map;
+    int head, batch;
+  };
+  const auto operand = [&](const TensorMap& map, const Rows& x) {
+    return Operand{map, static_cast<int>(bh % x.heads), static_cast<int>(bh / x.heads)};
+  };
+  const Operand q = operand(h.q, p.q), k = operand(h.k, p.k), v = operand(h.v, p.v);
+  const auto load_tile = [&](unsigned char* to, const Operand& x, uint64_t* full, int row0,
+                             int row1) {
     barrier_expect(full, Shape::kTileBytes);
     for (int strip = 0; strip < Shape::kStrips; ++strip) {
       unsigned char* const at = to + strip * Shape::kStrip;
-      load_box(at, map, full, strip * kBoxColumns, row0, head, batch);
-      load_box(at + kBoxBytes, map, full, strip * kBoxColumns, row1, head, batch);
+      load_box(at, x.map, full, strip * kBoxColumns, row0, x.head, x.batch);
+      load_box(at + kBoxBytes, x.map, full, strip * kBoxColumns, row1, x.head, x.batch);
     }
   };
   // A box behind the last block lies behind the last token: zeros.
@@ -79,14 +86,14 @@ __device__ __forceinline__ void load_tiles(const HopperForward& h, const HopperM
     if (at >= keys.count) return keys.n;
     return keys.index == nullptr ? at : keys.index[at / keys.block] * keys.block + at % keys.block;
   };
-  load_tile(m.q, h.q, p.q, m.q_full, first_row, first_row + kBoxRows);
+  load_tile(m.q, q, m.q_full, first_row, first_row + kBoxRows);
   for (int j = 0; j < tiles; ++j) {
     const auto place = Place<Shape::kStages>::of(j);
     const int row0 = first_token(j * Shape::kTile), row1 = first_token(j * Shape::kTile + kBoxRows);
     barrier_wait(m.k_empty + place.stage, place.parity ^ 1);
-    load_tile(m.k + place.stage * Shape::kTileBytes, h.k, p.k, m.k_full + place.stage, row0, row1);
+    load_tile(m.k + place.stage * Shape::kTileBytes, k, m.k_full + place.stage, row0, row1);
     barrier_wait(m.v_empty + place.stage, place.parity ^ 1);
-    load_tile(m.v + place.stage * Shape::kTileBytes, h.v, p.v, m.v_full + place.stage, row0, row1);
+    load_tile(m.v + place.stage * Shape::kTileBytes, v, m.v_full + place.stage, row0, row1);
   }
 }
 
@@ -143,6 +150,7 @@ __device__ __forceinline__ void attend(const FlashForward& a, const HopperMemory
     const auto place = Place<Shape::kStages>::of(j);
     barrier_wait(m.k_full + place.stage, place.parity);
     const uint64_t k_rows = further(k_ring, place.stage * Shape::kTileBytes);
+    settle(s);
     wgmma_fence();
     TENUN_UNROLL
     for (int step = 0; step < D / 16; ++step) {  // 16 channels are 32 bytes of a strip
@@ -151,10 +159,16 @@ __device__ __forceinline__ void attend(const FlashForward& a, const HopperMemory
     }
     wgmma_commit();
   };
+  // Once the softmax of tile j is done: the parity hangs on its sums, which are never negative.
+  // Without a branch that needs them ptxas 13.0 waits for O += P V before the softmax, not after.
+  const auto wait_for_values = [&](int j) {
+    const auto place = Place<Shape::kStages>::of(j);
+    barrier_wait(m.v_full + place.stage, place.parity ^ static_cast<int>(total[0] + total[1] < 0));
+  };
   const auto start_values = [&](int j) {
     const auto place = Place<Shape::kStages>::of(j);
-    barrier_wait(m.v_full + place.stage, place.parity);
     const uint64_t v_rows = further(v_ring, place.stage * Shape::kTileBytes);
+    settle(w), settle(o);
     wgmma_fence();
     TENUN_UNROLL
     for (int step = 0; step < kSteps; ++step)  // 16 keys are 16 rows of 128 bytes
@@ -180,6 +194,7 @@ __device__ __forceinline__ void attend(const FlashForward& a, const HopperMemory
     settle(s);
     leave(m.k_empty, 0);
     weigh(0);  // o is still zero
+    wait_for_values(0);
     keep_weights();
     for (int j = 1; j < tiles; ++j) {
       start_scores(j);
@@ -188,6 +203,7 @@ __device__ __forceinline__ void attend(const FlashForward& a, const HopperMemory
       settle(s);
       leave(m.k_empty, j);
       const bool grown = weigh(j);
+      wait_for_values(j);
       wgmma_wait<0>();
       settle(o);
       leave(m.v_empty, j - 1);

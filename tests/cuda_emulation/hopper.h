@@ -79,8 +79,8 @@ template <int N>
 void wgmma_wait() {
   emulation::wgmma_wait(N);
 }
-template <int N>
-void settle(float (&)[N][4]) {}
+template <class T, int N>
+void settle(T (&)[N][4]) {}
 template <int N>
 void more_registers() {
   emulation::set_registers(N);
