@@ -1,8 +1,9 @@
 // Matrix products by cuBLASLt (cuda/matmul.h), which is looked for at the first product: the
 // program needs neither the library nor its time to load otherwise. TENUN_CUDA_BLAS=0 does without
-// it. cuBLASLt thinks in columns: our c = a b, read column by column, is c^T = b^T a^T, so b is its
-// first operand, and the bias, one number for each of our columns, is its bias for rows.
-// What the library chooses for a product (sizes, strides, alignment) is asked once and kept.
+// it, TENUN_CUDA_BLAS=FILE takes that one. cuBLASLt thinks in columns: our c = a b, read column by
+// column, is c^T = b^T a^T, so b is its first operand, and the bias, one number for each of our
+// columns, is its bias for rows. What the library chooses for a product (sizes, strides, alignment)
+// is asked once and kept.
 #include "tenun/cuda/matmul.h"
 
 #if __has_include(<cublasLt.h>)
@@ -17,6 +18,7 @@
 #include <string>
 
 #include "tenun/core/error.h"
+#include "tenun/core/log.h"
 #include "tenun/cuda/device_code.h"
 
 namespace tenun::cuda {
@@ -49,9 +51,18 @@ struct Library {
   Library() {
     const char* const wish = std::getenv("TENUN_CUDA_BLAS");
     if (wish != nullptr && wish[0] == '0') return;
-    void* lib = nullptr;
-    for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"})
-      if (lib == nullptr) lib = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    for (const char* name : {wish, "libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so",
+                             "/usr/local/cuda/lib64/libcublasLt.so"})
+      if (!usable && name != nullptr) open(name);
+    if (usable)
+      workspace = allocate_raw(kWorkspace);
+    else
+      logging::warn_once(
+          "matmul: no usable libcublasLt.so.12 or .13 (LD_LIBRARY_PATH, or TENUN_CUDA_BLAS=FILE): "
+          "Tenun's own kernels multiply, more slowly");
+  }
+  void open(const char* file) {
+    void* const lib = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (lib == nullptr) return;
     decltype(&cublasLtCreate) create = nullptr;
     const auto find = [&]<class F>(F& f, const char* name) {
@@ -67,7 +78,6 @@ struct Library {
              find(preference_destroy, "cublasLtMatmulPreferenceDestroy") &&
              find(choose, "cublasLtMatmulAlgoGetHeuristic") && find(matmul, "cublasLtMatmul") &&
              create(&handle) == CUBLAS_STATUS_SUCCESS;
-    if (usable) workspace = allocate_raw(kWorkspace);
   }
 };
 const Library& library() {
@@ -148,6 +158,11 @@ Plan make_plan(const Library& lib, const MatrixProduct& p, const Matrix& a, cons
   check_blas(lib.preference_create(&wish), "a preference");
   const size_t bytes = lib.workspace == nullptr ? 0 : kWorkspace;
   lib.preference_set(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof(bytes));
+  // Where k is cut, partial sums stay in f32 (f64): by default they may be rounded to 16 bits.
+  const uint32_t reductions =
+      CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+  lib.preference_set(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions,
+                     sizeof(reductions));
   const auto aligned = [&](cublasLtMatmulPreferenceAttributes_t what, const void* at) {
     const uint32_t n = alignment(at);
     lib.preference_set(wish, what, &n, sizeof(n));

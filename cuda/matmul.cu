@@ -1,6 +1,7 @@
 // The slots of matrix products (cuda/matmul.h says who fills them).
 #include "tenun/ops/matmul.h"
 
+#include "tenun/cuda/elements.h"
 #include "tenun/cuda/matmul.h"
 #include "tenun/cuda/register.h"
 #include "tenun/ops/int8_matmul.h"
@@ -25,7 +26,9 @@ void gemm(Tensor& c, const Tensor& a, const Tensor& b, const Tensor& bias) {
     throw DTypeError("matmul: operands of different types: " + a.describe() + " x " + b.describe());
   if (c.numel() == 0) return;
   MatrixProduct p = describe(c, a, b);
-  const Tensor side = bias.defined() ? bias.contiguous() : bias;
+  Tensor side = bias.defined() ? bias.contiguous() : bias;
+  // cuBLASLt reads a bias in wide words, and cannot be told how it is aligned.
+  if (side.defined() && !aligned_16(side.raw())) side = side.clone();
   if (side.defined()) p.bias = side.raw();
   if (blas_product(p)) return;
   if (p.type == DType::bf16 || p.type == DType::f16)

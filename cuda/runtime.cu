@@ -42,11 +42,11 @@ void check_cuda(cudaError_t error) {
                     " (TENUN_CUDA_SYNC=1 names the one)");
 }
 
-// Pinned memory through which small copies go to the device: the caller's memory is free again at
-// once, and nobody waits for the stream unless it is as many copies behind as there are slots.
+// Pinned memory through which copies go to the device, in pieces: the caller's memory is free again
+// at once, and nobody waits for the stream unless it is as many pieces behind as there are slots.
 class Staging {
  public:
-  static constexpr size_t kBytes = size_t{1} << 18;  ///< the largest copy; others wait
+  static constexpr size_t kBytes = size_t{1} << 20;  ///< of a piece
 
   Staging() {
     for (Slot& s : slots_) {
@@ -56,11 +56,15 @@ class Staging {
   }
   void copy(void* to, const void* from, size_t bytes, cudaStream_t stream) {
     const std::lock_guard lock(mutex_);
-    Slot& s = slots_[next_++ % slots_.size()];
-    check_cuda(cudaEventSynchronize(s.read));  // at once if it was never recorded
-    std::memcpy(s.memory, from, bytes);
-    check_cuda(cudaMemcpyAsync(to, s.memory, bytes, cudaMemcpyHostToDevice, stream));
-    check_cuda(cudaEventRecord(s.read, stream));
+    for (size_t done = 0; done < bytes; done += kBytes) {
+      const size_t n = std::min(kBytes, bytes - done);
+      Slot& s = slots_[next_++ % slots_.size()];
+      check_cuda(cudaEventSynchronize(s.read));  // at once if it was never recorded
+      std::memcpy(s.memory, static_cast<const char*>(from) + done, n);
+      check_cuda(cudaMemcpyAsync(static_cast<char*>(to) + done, s.memory, n, cudaMemcpyHostToDevice,
+                                 stream));
+      check_cuda(cudaEventRecord(s.read, stream));
+    }
   }
 
  private:
@@ -177,9 +181,12 @@ Found look_for_device() {
   const std::string arch = std::to_string(p.major) + std::to_string(p.minor);
   // Machine code for another architecture, and no PTX that the driver could translate.
   cudaFuncAttributes attributes{};
-  if (cudaFuncGetAttributes(&attributes, probe) != cudaSuccess)
-    return {false, std::string(p.name) + " is sm_" + arch +
-                       ", for which this build has no kernels (-Dgpu_archs; at least 80)"};
+  if (const cudaError_t e = cudaFuncGetAttributes(&attributes, probe); e != cudaSuccess) {
+    const bool other = e == cudaErrorInvalidDeviceFunction || e == cudaErrorNoKernelImageForDevice;
+    return {false, std::string(p.name) + ", sm_" + arch + ": " +
+                       (other ? "this build has no kernels for it (-Dgpu_archs; at least 80)"
+                              : cudaGetErrorString(e))};
+  }
   return {true, std::to_string(gpus) + (gpus == 1 ? " GPU" : " GPUs") +
                     " found (the first: " + p.name + ", sm_" + arch + ")" +
                     (!hopper_asked_for() ? ""
@@ -245,14 +252,11 @@ void copy_raw(void* to, const void* from, size_t bytes, Way way) {
   if (way == Way::to_device && recorder != nullptr)
     return check_cuda(
         cudaMemcpyAsync(to, recorder->keep(from, bytes), bytes, cudaMemcpyHostToDevice, stream()));
-  if (way == Way::to_device && bytes <= Staging::kBytes)
-    return staging().copy(to, from, bytes, stream());
-  const cudaMemcpyKind kind = way == Way::to_device ? cudaMemcpyHostToDevice
-                              : way == Way::to_host ? cudaMemcpyDeviceToHost
-                                                    : cudaMemcpyDeviceToDevice;
+  if (way == Way::to_device) return staging().copy(to, from, bytes, stream());
+  const cudaMemcpyKind kind =
+      way == Way::to_host ? cudaMemcpyDeviceToHost : cudaMemcpyDeviceToDevice;
   check_cuda(cudaMemcpyAsync(to, from, bytes, kind, stream()));
-  // The host's memory may go or change as soon as this returns.
-  if (way != Way::on_device) synchronize();
+  if (way == Way::to_host) synchronize();  // what was copied is read as soon as this returns
 }
 
 void synchronize() {

@@ -3,7 +3,6 @@
 #pragma once
 #include <cstdlib>
 #include <cstring>
-#include <string_view>
 #include <vector>
 
 #include "tenun/core/tensor.h"
@@ -13,12 +12,16 @@
 namespace tenun::test {
 
 inline constexpr Device kEmulated{DeviceType::emulated, 0};
-/// The first GPU; the emulated device where there is none, or with TENUN_TEST_DEVICE=emulated.
+/// The first GPU; the emulated device where there is none. TENUN_TEST_DEVICE=cuda|emulated insists
+/// on one of them: DeviceError if it is not there.
 inline Device gpu() {
   init();
   const char* const wanted = std::getenv("TENUN_TEST_DEVICE");
-  const bool emulated = wanted != nullptr && std::string_view(wanted) == "emulated";
-  return {has_device(DeviceType::cuda) && !emulated ? DeviceType::cuda : DeviceType::emulated, 0};
+  const Device device = wanted != nullptr              ? device_from_name(wanted)
+                        : has_device(DeviceType::cuda) ? Device{DeviceType::cuda}
+                                                       : kEmulated;
+  (void)device_ops(device.type);
+  return device;
 }
 using Settings = emulation::Settings;
 using Order = Settings::Order;

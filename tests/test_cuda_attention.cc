@@ -224,6 +224,33 @@ TEST_SUITE("cuda_attention") {
         }
   }
 
+  // A unit of 0, where keys are missing in the tile; the second and the last are all of a block.
+  TEST_CASE("low-bit products of a block of zeros") {
+    struct Zeros : Case {
+      int64_t block;
+      bool queries;
+    };
+    for (const Zeros& c : {Zeros{{"one key: k less its mean is 0", 1, 1, 70, 1, 64, 0, 0}, 0, true},
+                           {{"all queries", 1, 1, 40, 70, 64, 0, 0}, 0, true},
+                           {{"a block of queries", 1, 1, 130, 70, 128, 128, 64}, 128, true},
+                           {{"a short block of keys", 1, 1, 70, 70, 64, 64, 64}, 64, false}})
+      for (const attn::LowBit pv : {attn::LowBit::none, attn::LowBit::int8, attn::LowBit::fp8}) {
+        CAPTURE(std::string(c.name));
+        CAPTURE(static_cast<int>(pv));
+        Data x = data(c, DType::bf16);
+        const Tensor& zeros = c.queries ? x.q : x.k;
+        zeros.slice(2, c.queries ? 0 : c.block, c.queries && c.block > 0 ? c.block : zeros.dim(2))
+            .fill_(0);
+        attn::FlashArgs args;
+        args.quant = {attn::LowBit::int8, pv};
+        args.block_q = args.block_k = 64;
+        const Results want = flash(x, c, cpu(), DType::f64, args),
+                      got = flash(x, c, gpu(), DType::bf16, args);
+        CHECK(relative_l1(got.o, want.o) <= 4e-3);
+        CHECK(relative_l1(got.lse, want.lse) <= 1e-4);
+      }
+  }
+
   TEST_CASE("a NaN or an infinity comes through low-bit products as on the CPU") {
     init();
     const Case c{"", 1, 1, 70, 66, 64, 64, 64};

@@ -9,6 +9,7 @@
 #include "tenun/core/io/safetensors.h"
 #include "tenun/init.h"
 #include "tenun/ops/attention/attention.h"
+#include "tenun/tests/emulated_util.h"
 #include "tenun/tests/train_util.h"
 #include "tenun/train/model.h"
 
@@ -16,10 +17,7 @@ namespace {
 using namespace tenun;
 using namespace tenun::test;
 
-std::string device() {
-  init();
-  return has_device(DeviceType::cuda) ? "cuda" : "emulated";
-}
+std::string device() { return gpu().type == DeviceType::cuda ? "cuda" : "emulated"; }
 // 64 tokens and two in front of them, in a few blocks: what a tile of 64 lacks is emulated, too.
 std::vector<std::string> flags(const std::string& method, const std::string& where) {
   return {"--trainer.max_steps=10",

@@ -59,7 +59,7 @@ struct Step {
     flow.lognorm_t = true, flow.P_mean = -0.8, flow.P_std = 0.8;
     t_here = sample_times(ids, 1, 0, flow);
     x_t = interpolate(x, noise, t_here);
-    t = t_here.to(device), y = Tensor::from(labels, {batch}).to(device);
+    t = t_here.to(device), y = Tensor::from(labels, {batch});  // as in training
   }
 };
 

@@ -21,6 +21,7 @@ bool runs(const OpDef& d, DType dtype, Device device) {
     for (Var& v : a.values)
       if (v.defined()) v = Var(v.value().to(device));
     (void)d.call(a);
+    device_ops(device.type).synchronize();  // a fault inside a kernel shows here
     return true;
   } catch (const Error&) {
     return false;

@@ -81,6 +81,9 @@ Device device_flag(const Common& common) {
   } catch (const DeviceError& e) {
     fail<UsageError>("--device", "{}: {}", d.str(), e.what());
   }
+  check<UsageError>(
+      d.index == 0, "--device",
+      "{}: one device of a kind is used, number 0; CUDA_VISIBLE_DEVICES chooses which", d.str());
   return d;
 }
 

@@ -75,10 +75,10 @@ Tensor sample_times(std::span<const uint64_t> samples, uint64_t seed, uint64_t s
 }
 
 Tensor sample_noise(const Shape& shape, std::span<const uint64_t> samples, uint64_t seed,
-                    uint64_t step, double noise_scale) {
+                    uint64_t step, double noise_scale, Device device) {
   check<ShapeError>(shape.size() >= 1 && shape[0] == static_cast<int64_t>(samples.size()),
                     "sample_noise", "{} for {} samples", shape, samples.size());
-  Tensor noise(shape, DType::f32);
+  Tensor noise(shape, DType::f32, device);
   for (size_t i = 0; i < samples.size(); ++i) {
     Tensor one = noise.select(0, static_cast<int64_t>(i));
     fill_normal(one, RandomKey::derive(seed, Purpose::noise, step, samples[i]), 0, noise_scale);

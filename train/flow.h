@@ -18,9 +18,10 @@ namespace tenun {
 /// Keyed by (seed, step, global sample index): a batch may be split without changing it.
 [[nodiscard]] Tensor sample_times(std::span<const uint64_t> samples, uint64_t seed, uint64_t step,
                                   const FlowTrainerOptions& o);
-/// Noise for a batch of `shape`, keyed likewise.
+/// Noise for a batch of `shape`, keyed likewise, on `device`.
 [[nodiscard]] Tensor sample_noise(const Shape& shape, std::span<const uint64_t> samples,
-                                  uint64_t seed, uint64_t step, double noise_scale);
+                                  uint64_t seed, uint64_t step, double noise_scale,
+                                  Device device = cpu());
 /// t x + (1 - t) noise, per sample.
 [[nodiscard]] Tensor interpolate(const Tensor& x, const Tensor& noise, const Tensor& t);
 /// Labels of which a share `p` is replaced by `null_class` (classifier-free guidance).

@@ -31,9 +31,9 @@ class Integrator {
                       o.last_step.value_or(1 / static_cast<double>(o.num_steps)));
     result.x = noise.contiguous();
     const int64_t b = noise.dim(0);
-    labels_ = Tensor({2 * b}, DType::i64, noise.device());
-    labels_.slice(0, 0, b).copy_(uncond.to(noise.device()));
-    labels_.slice(0, b, 2 * b).copy_(cond.to(noise.device()));
+    labels_ = Tensor({2 * b}, DType::i64);  // on the CPU: an index is looked at before it is used
+    labels_.slice(0, 0, b).copy_(uncond.to(cpu()));
+    labels_.slice(0, b, 2 * b).copy_(cond.to(cpu()));
     keep();
   }
 

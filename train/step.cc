@@ -118,11 +118,11 @@ void TrainStep::backward(const Batch& b, double factor, const Tensor& numbers) {
   const auto seed = static_cast<uint64_t>(c_.seed_everything);
   const uint64_t round = 0;  // sample numbers never repeat, so they alone tell the draws apart
   const Tensor t = sample_times(b.samples, seed, round, flow_);
-  const Tensor noise = sample_noise(b.x.shape(), b.samples, seed, round, flow_.noise_scale);
   const Tensor y =
       drop_classes(b.y, b.samples, seed, round, flow_.null_condition_p, model_.null_class());
   const Device device = model_.device();
-  const Tensor x = b.x.to(device), x_t = interpolate(x, noise.to(device), t);
+  const Tensor noise = sample_noise(b.x.shape(), b.samples, seed, round, flow_.noise_scale, device);
+  const Tensor x = b.x.to(device), x_t = interpolate(x, noise, t);
   SampleKeys keys;
   for (const uint64_t s : b.samples) keys.push_back(RandomKey::derive(seed, Purpose::dropout, s));
   std::optional<AnomalyMode> anomaly;

@@ -15,6 +15,7 @@ using attn::LowBit;
 FlashProblem problem(const Tensor& q, const Tensor& k, const Tensor& v, const FlashArgs& args) {
   FlashProblem p;
   p.heads = q.dim(0) * q.dim(1);
+  check_heads(p.heads);
   p.nq = q.dim(2), p.nk = k.dim(2), p.d = q.dim(3);
   p.scale = args.scale;
   p.q = rows_of(q), p.k = rows_of(k), p.v = rows_of(v);

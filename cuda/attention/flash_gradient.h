@@ -199,11 +199,16 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
   const FlashProblem& p = a.in;
   const bool weighted = kGeneral && p.weight != nullptr, drops = kGeneral && p.dropout > 0;
   const int tid = static_cast<int>(threadIdx.x), lane = tid & 31, own = (tid >> 5) * 16;
-  const ColumnPart part = columns.part(static_cast<int>(blockIdx.x));
+  auto number = static_cast<int>(blockIdx.x);
+  const ColumnPart part = columns.part(number);
   if (part.parts == 0) return;
+  const auto keys_of = [&](int tile) {
+    const int head = tile / columns.tiles;
+    return TensorRows<kKeys>::at(p.columns, head, tile - head * columns.tiles, p.nk, p.block_k,
+                                 weighted);
+  };
   const int bh = part.tile / columns.tiles;
-  const auto rows = TensorRows<kKeys>::at(p.columns, bh, part.tile - bh * columns.tiles, p.nk,
-                                          p.block_k, weighted);
+  const auto rows = keys_of(part.tile);
   const bool with_dy = a.dy.p != nullptr;
   const Visit queries = Visit::of(p.columns, rows.list, p.block_q, p.nq);
   const Bytes q = Bytes::of<T>(p.q, bh, p.d), g = Bytes::of<T>(a.dy, bh, p.d);
@@ -296,13 +301,16 @@ __global__ void __launch_bounds__(kGradientThreads, kBlocks)
     }
     if (j + 1 < end) keep_numbers(j + 1, next);
   }
+  opaque(number);  // read again, not kept in registers
+  const ColumnPart done = columns.part(number);
+  const auto keys = keys_of(done.tile);
   const auto scale = static_cast<float>(p.scale);
   const auto keep = [&](float* result, float* more, const float(&sums)[D / 8][4], float times) {
-    if (part.slot < 0)
-      store_sums<D>(result + bh * p.nk * p.d, sums, rows.first + own, rows.end, p.d, times, times,
-                    lane);
+    if (done.slot < 0)
+      store_sums<D>(result + done.tile / columns.tiles * p.nk * p.d, sums, keys.first + own,
+                    keys.end, p.d, times, times, lane);
     else
-      store_sums<D>(more + int64_t{part.slot} * kKeys * p.d, sums, own, rows.end - rows.first, p.d,
+      store_sums<D>(more + int64_t{done.slot} * kKeys * p.d, sums, own, keys.end - keys.first, p.d,
                     times, times, lane);
   };
   if (a.dk != nullptr) keep(static_cast<float*>(a.dk), columns.more_dk, dk[0], scale);

@@ -47,6 +47,9 @@ struct BlockVisit {
   __device__ __forceinline__ int operator[](int i) const { return index == nullptr ? i : index[i]; }
 };
 
+/// Scales no sum of products of integers to anything that exp2 would tell from 0.
+constexpr float kSmallestScale = 1.17549435e-38f;
+
 /// The four P that a lane holds of a row and 16 keys as one register of an A operand of 8 bits. The
 /// lane's keys 2 t, 2 t + 1, 8 + 2 t, 9 + 2 t stand for 4 t .. 4 t + 3: V is stored in that order.
 template <class V>
@@ -173,7 +176,11 @@ __global__ void __launch_bounds__(128, kBlocks) flash_low_kernel(const FlashForw
   for (int j = 0; j < steps; ++j) {
     const int there = end_of(block) - first_of(j, block);  // keys, if less than 64
     float by = base;
-    if constexpr (kWhole) by *= static_cast<const float*>(a.units.k)[bh * key_blocks + block];
+    if constexpr (kWhole) {
+      by *= static_cast<const float*>(a.units.k)[bh * key_blocks + block];
+      // A block of zeros has the unit 0, and a key that is not there -inf: their product is NaN.
+      if (by == 0) by = kSmallestScale;
+    }
     cp_wait<0>();     // this thread's part of step j is there ...
     __syncthreads();  // ... and everybody's; the tiles of step j - 1 are not read again
     if (j + 1 < steps) start_copies(j + 1, ahead);
@@ -247,8 +254,8 @@ __global__ void __launch_bounds__(128, kBlocks) flash_low_kernel(const FlashForw
   const auto done = TensorRows<Shape::kRows>::of(p.rows, bh, nq, p.block_q, kWhole);
   TENUN_UNROLL
   for (int i = 0; i < MT; ++i)
-    store_results<D>(a, o[i], most[i], total[i], bh, done.first + own + 16 * i, done.end, lane,
-                     kShift);
+    store_results<V, D>(a, o[i], most[i], total[i], bh, done.first + own + 16 * i, done.end, lane,
+                        kShift);
 }
 
 template <class S, class V, int D, int MT, int kBlocks>

@@ -63,7 +63,7 @@ __device__ __forceinline__ void probabilities(float (&s)[N][4], const float (&mo
 }
 
 /// Rows first.. of a warp: o and lse. The sums are relative to 2^shift at the maxima.
-template <int D>
+template <class T, int D>
 __device__ __forceinline__ void store_results(const FlashForward& a, const float (&o)[D / 8][4],
                                               const float (&most)[2], const float (&total)[2],
                                               int64_t bh, int first, int end, int lane,
@@ -75,9 +75,10 @@ __device__ __forceinline__ void store_results(const FlashForward& a, const float
     const float sum = quad_sum(total[h]);
     by[h] = sum == 0 ? 0.0f : 1 / sum;
     const int row = first + h * 8 + (lane >> 2);
+    const float log_sum = std::is_same_v<T, float> ? log2f(sum) : lg2(sum);  // 22 bits of digits
     if ((lane & 3) == 0 && row < end)
       static_cast<float*>(a.lse)[bh * p.nq + row] =
-          sum == 0 ? -INFINITY : (most[h] - shift + lg2(sum)) * kLn2;
+          sum == 0 ? -INFINITY : (most[h] - shift + log_sum) * kLn2;
   }
   if (a.o != nullptr)
     store_rows<D>(a.o, a.o_dtype, bh * p.nq * p.d, o, first, end, p.d, by[0], by[1], lane);
@@ -95,7 +96,8 @@ __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashF
   const FlashProblem& p = a.in;
   const bool weighted = kGeneral && p.weight != nullptr, drops = kGeneral && p.dropout > 0;
   const int tid = static_cast<int>(threadIdx.x), lane = tid & 31;
-  const int64_t bh = blockIdx.y;
+  auto head = static_cast<int>(blockIdx.y);
+  const int64_t bh = head;
   const auto rows = TensorRows<Shape::kRows>::of(p.rows, bh, p.nq, p.block_q, weighted);
   const Visit keys = Visit::of(p.rows, rows.list, p.block_k, p.nk);
   const Bytes k = Bytes::of<T>(p.k, bh, p.d), v = Bytes::of<T>(p.v, bh, p.d);
@@ -171,9 +173,12 @@ __global__ void __launch_bounds__(128, kBlocks) flash_tensor_kernel(const FlashF
     }
     if (a.o != nullptr) add_values<T, D, MT>(o, s, v_tiles + (j & 1) * kPiece * kRow, at_v);
   }
+  opaque(head);  // computed again, not kept in registers
+  const auto done = TensorRows<Shape::kRows>::of(p.rows, head, p.nq, p.block_q, weighted);
   TENUN_UNROLL
   for (int i = 0; i < MT; ++i)
-    store_results<D>(a, o[i], most[i], total[i], bh, rows.first + own + 16 * i, rows.end, lane);
+    store_results<T, D>(a, o[i], most[i], total[i], head, done.first + own + 16 * i, done.end,
+                        lane);
 }
 
 template <class T, int D, int MT, int kBlocks, bool kGeneral>

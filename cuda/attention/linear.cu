@@ -57,7 +57,9 @@ struct Linear {
         rows_q(rows_of(q)),
         rows_k(rows_of(k)),
         rows_v(rows_of(v)),
-        args(args_) {}
+        args(args_) {
+    check_heads(heads);
+  }
   static Products products_of(const Tensor& q) {
     if (q.dtype() == DType::bf16 && q.dim(3) % 8 == 0) return Products::bf16;
     return q.dtype() == DType::f64   ? Products::f64

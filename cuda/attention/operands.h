@@ -1,5 +1,8 @@
 // Private to cuda/attention: tensors as the plain data of args.h. Only inside of a kernel slot.
 #pragma once
+#include <string>
+
+#include "tenun/core/error.h"
 #include "tenun/cuda/attention/args.h"
 #include "tenun/ops/attention/flash.h"
 #include "tenun/ops/attention/tile.h"
@@ -10,6 +13,12 @@ namespace tenun::TENUN_BACKEND::attention {
   if (!x.defined()) return {};
   const Shape& s = x.strides();
   return {x.raw(), x.dtype(), x.dim(1), s[0], s[1], s[2], s[3]};
+}
+/// B H of a call is one axis of a grid.
+inline void check_heads(int64_t heads) {
+  if (heads > 65535)
+    throw ValueError("attention on the GPU: B H = " + std::to_string(heads) +
+                     " is more than 65535: split the batch");
 }
 [[nodiscard]] inline const void* read(const Tensor& x) { return x.defined() ? x.raw() : nullptr; }
 [[nodiscard]] inline void* write(Tensor& x) { return x.defined() ? x.raw() : nullptr; }

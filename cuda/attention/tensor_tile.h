@@ -35,10 +35,9 @@ __device__ __forceinline__ Factor<T, N> factor(const unsigned (&v)[N]) {
   for (int i = 0; i < N; ++i) {
     f.v[i] = v[i];
     if constexpr (std::is_same_v<T, float>) {
-      const float x = __uint_as_float(v[i]);
-      f.v[i] = to_tf32(x);
-      // The last bits of the rest are not read. An infinity has none: products with it are NaN.
-      f.rest[i] = __float_as_uint(x - __uint_as_float(f.v[i]));
+      // As to_tf32() rounds. An infinity has no rest: products with it are NaN.
+      f.v[i] = (v[i] + 0x1000u) & ~0x1fffu;
+      f.rest[i] = __float_as_uint(__uint_as_float(v[i]) - __uint_as_float(f.v[i]));
     }
   }
   return f;
@@ -68,10 +67,7 @@ __device__ __forceinline__ void multiply(Sum (&d)[4], const Factor<T, 4>& a,
 }
 template <class T>
 __device__ __forceinline__ unsigned pack(float low, float high) {
-  if constexpr (std::is_same_v<T, f16>)
-    return pack_f16(low, high);
-  else
-    return pack_bf16(low, high);
+  return std::is_same_v<T, f16> ? pack_f16(low, high) : pack_bf16(low, high);
 }
 
 template <int ROWB>
@@ -119,14 +115,17 @@ struct Bytes {
 template <int ROWS, int ROWB, int THREADS>
 __device__ __forceinline__ void load_tokens(unsigned char* tile, const Bytes& x, const int* ids,
                                             int tid) {
-  constexpr int kChunks = ROWB / 16, kStep = THREADS / kChunks;
+  constexpr int kChunks = ROWB / 16, kStep = THREADS / kChunks, kOwn = ROWS / kStep;
   static_assert(THREADS % kChunks == 0 && ROWS % kStep == 0);
-  const int c = tid % kChunks;
+  const int c = tid % kChunks, r = tid / kChunks;
+  int id[kOwn];  // all at once: a copy, which may write anywhere, would hold the next one up
   TENUN_UNROLL
-  for (int r = tid / kChunks; r < ROWS; r += kStep) {
-    const int id = ids[r];
-    const bool valid = id >= 0 && c < x.chunks;
-    cp_async16(tile + swizzled<ROWB>(r, c), valid ? x.p + id * x.row + c * 16 : x.p, valid);
+  for (int i = 0; i < kOwn; ++i) id[i] = ids[r + i * kStep];
+  TENUN_UNROLL
+  for (int i = 0; i < kOwn; ++i) {
+    const bool valid = id[i] >= 0 && c < x.chunks;
+    cp_async16(tile + swizzled<ROWB>(r + i * kStep, c),
+               x.p + (valid ? id[i] * x.row + c * 16 : int64_t{0}), valid);
   }
 }
 /// The same for tokens first..first + ROWS - 1 below `end`.
@@ -137,10 +136,11 @@ __device__ __forceinline__ void load_rows(unsigned char* tile, const Bytes& x, i
   static_assert(THREADS % kChunks == 0 && ROWS % kStep == 0);
   const int c = tid % kChunks;
   TENUN_UNROLL
-  for (int r = tid / kChunks; r < ROWS; r += kStep) {
+  for (int i = 0; i < ROWS / kStep; ++i) {
+    const int r = tid / kChunks + i * kStep;
     const bool valid = first + r < end && c < x.chunks;
     cp_async16(tile + swizzled<ROWB>(r, c),
-               valid ? x.p + static_cast<int64_t>(first + r) * x.row + c * 16 : x.p, valid);
+               x.p + (valid ? (first + r) * x.row + c * 16 : int64_t{0}), valid);
   }
 }
 
