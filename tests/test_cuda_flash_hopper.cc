@@ -120,7 +120,7 @@ TEST_SUITE("cuda_flash_hopper") {
 
   // The first GPU: TENUN_CUDA_HOPPER=1 takes the kernel there, without it mma.sync.
   TEST_CASE("on a GPU, where there is one") {
-    if (gpu() == kEmulated) return;
+    if (test::gpu() == kEmulated) return;
     const Case large{"many tiles", 2, 4, 2000, 3001, 128, 0, 0};
     std::vector<Case> cases(std::begin(kCases), std::end(kCases));
     cases.push_back(large);
