@@ -215,7 +215,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   });
 }
 
-// Also what a block has of dw = sum over rows of dy x^, into part_dw [2, D, blocks].
+// dqkv, and on the way dw = sum over rows of dy x^: what each block has, in part_dw [2, D, blocks].
 template <class T, bool kWhole>
 __global__ void __launch_bounds__(kThreads, 1)
     join_gradients(T* dqkv, Compute<T>* part_dw, const Parts<const T> grads, const T* qkv,
@@ -239,15 +239,18 @@ __global__ void __launch_bounds__(kThreads, 1)
         // A part without a gradient has no channels to read: its dx becomes zero, and its dw.
         const auto size = [&](int part) { return grads.p[part] == nullptr ? 0 : d; };
         Run<T, n> x[2], dy[3];
+        C rs[2];
         TENUN_UNROLL
         for (int part = 0; part < 3; ++part) {
           const int64_t left = size(part) - c;
           dy[part] = read_run<kWhole, n>(grads.p[part] + row * s.d + c, left);
-          if (part < 2) x[part] = read_run<kWhole, n>(qkv + place + part * next_part + c, left);
+          if (part == 2) break;
+          x[part] = read_run<kWhole, n>(qkv + place + part * next_part + c, left);
+          rs[part] = left > 0 ? rstd[part * s.rows() + row] : C(0);
         }
         TENUN_UNROLL
         for (int part = 0; part < 2; ++part) {
-          const C r = size(part) > 0 ? rstd[part * s.rows() + row] : C(0);
+          const C r = rs[part];
           Run<C, n> g = convert_run<C>(dy[part]), v = convert_run<C>(x[part]);
           turns.apply(g, C(-1));
           TENUN_UNROLL
@@ -314,7 +317,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   });
 }
 
-/// go.operator()<kWhole>() for rows at these addresses.
+/// go.operator()<kWhole>() for rows at these addresses. kWhole: a row is shared out in whole runs,
+/// one for each lane at most, that go by 16 bytes.
 template <class C, class F>
 void by_alignment(const Heads& s, std::initializer_list<const void*> addresses, F&& go) {
   bool whole = s.d % kRun<C> == 0 && s.d <= kRun<C> << s.lanes_log;

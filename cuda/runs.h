@@ -56,10 +56,20 @@ __device__ void write_run(T* p, const Run<T, n>& r, int64_t left) {
 
 template <class To, class From, int n>
 __device__ Run<To, n> convert_run(const Run<From, n>& x) {
-  Run<To, n> r;
-  TENUN_UNROLL
-  for (int e = 0; e < n; ++e) r.v[e] = convert<To>(x.v[e]);
-  return r;
+  constexpr bool kLow = std::is_same_v<To, bf16> || std::is_same_v<To, f16>;
+  if constexpr (kLow && std::is_same_v<From, float>) {  // two by one instruction
+    std::array<unsigned, n / 2> words;
+    TENUN_UNROLL
+    for (int k = 0; k < n / 2; ++k)
+      words[k] = std::is_same_v<To, bf16> ? pack_bf16(x.v[2 * k], x.v[2 * k + 1])
+                                          : pack_f16(x.v[2 * k], x.v[2 * k + 1]);
+    return std::bit_cast<Run<To, n>>(words);
+  } else {
+    Run<To, n> r;
+    TENUN_UNROLL
+    for (int e = 0; e < n; ++e) r.v[e] = convert<To>(x.v[e]);
+    return r;
+  }
 }
 
 template <class C, int n>

@@ -192,6 +192,17 @@ TEST_SUITE("cuda_kernels") {
       for (const auto& used : std::vector<std::vector<int>>{{0}, {1}, {2}, {0, 1}, {1, 2}})
         check({2, 37, 3 * 3 * 64}, jit, type, 0, used);
     }
+    // The same bits in every order.
+    for (const int64_t d : {64, 300}) {
+      std::vector<std::vector<Tensor>> runs;
+      for (const test::Settings& settings : test::schedules()) {
+        const test::With with(settings);
+        runs.push_back(heads_of({2, 37, 9 * d}, {.heads = 3, .rope = {.grid = 6, .prefix = 1}},
+                                DType::f32, where, 0, {0, 1, 2}));
+        for (size_t k = 0; k < runs[0].size(); ++k)
+          CHECK(test::equal_bits(runs.back()[k], runs[0][k]));
+      }
+    }
     // A loop over samples, over heads, over tokens.
     check({1100, 1, 24}, {.heads = 2, .rope = {.grid = 1}}, DType::f32);
     check({2, 1, 12 * 2100}, {.heads = 2100, .rope = {.grid = 1}}, DType::f32);
