@@ -1,16 +1,19 @@
 // CUDA kernels at sizes that the table of op cases does not reach: matrix products over several
-// tiles, in every order of axes, whole and element by element; rows that top-k sorts in pieces. On
-// a GPU where there is one, else on the emulated device; against the CPU.
+// tiles, in every order of axes, whole and element by element; rows that top-k sorts in pieces;
+// heads of many channels, and more of them than a grid has blocks. On a GPU where there is one,
+// else on the emulated device; against the CPU.
 #include <doctest/doctest.h>
 
 #include <array>
 #include <cmath>
 
+#include "tenun/autograd/tape.h"
 #include "tenun/core/random.h"
 #include "tenun/init.h"
 #include "tenun/ops/index.h"
 #include "tenun/ops/int8_matmul.h"
 #include "tenun/ops/matmul.h"
+#include "tenun/ops/qk_norm_rope.h"
 #include "tenun/tests/emulated_util.h"
 
 using namespace tenun;
@@ -46,6 +49,31 @@ enum class Lies { rows, columns };
 Tensor matrix(int64_t batch, int64_t rows, int64_t columns, Lies lies, DType type, uint64_t seed) {
   if (lies == Lies::rows) return noise({batch, rows, columns}, type, seed);
   return noise({batch, columns, rows}, type, seed).transpose(1, 2);
+}
+
+// A tensor whose elements start `offset` elements after an address that everything is aligned at.
+Tensor shifted(const Shape& shape, DType type, uint64_t seed, int64_t offset) {
+  return noise({shape.numel() + offset}, type, seed).slice(0, offset, shape.numel() + offset);
+}
+// q, k, v and the gradients, for seeds of the parts in `used`.
+std::vector<Tensor> heads_of(const Shape& shape, const QkNormRopeOptions& o, DType type,
+                             Device where, int64_t offset, const std::vector<int>& used) {
+  Tape tape;
+  const auto parameter = [&](const Shape& s, uint64_t seed) {
+    return Var::parameter(shifted(s, type, seed, offset).to(where).view(s));
+  };
+  const Shape weight{shape[2] / (3 * o.heads)};
+  const Var in[] = {parameter(shape, 1), parameter(weight, 2), parameter(weight, 3)};
+  const Qkv r = qk_norm_rope(in[0], in[1], in[2], o);
+  const Var all[] = {r.q, r.k, r.v};
+  std::vector<Tensor> out{r.q.value(), r.k.value(), r.v.value()}, seeds;
+  std::vector<Var> losses;
+  for (const int part : used) {
+    losses.push_back(all[part]);
+    seeds.push_back(parameter(r.q.shape(), 4 + static_cast<uint64_t>(part)).value());
+  }
+  for (const Tensor& g : tape.gradients(losses, in, Tape::Keep::no, seeds)) out.push_back(g);
+  return out;
 }
 
 }  // namespace
@@ -142,5 +170,58 @@ TEST_SUITE("cuda_kernels") {
               CHECK(numbers(got.indices.value()) == numbers(want.indices.value()));
             }
       }
+  }
+
+  TEST_CASE("qk_norm_rope: long heads, more heads than blocks, views with offsets, parts unused") {
+    const Device where = test::gpu();
+    const auto check = [&](const Shape& shape, const QkNormRopeOptions& o, DType type,
+                           int64_t offset = 0, const std::vector<int>& used = {0, 1, 2}) {
+      const auto got = heads_of(shape, o, type, where, offset, used),
+                 want = heads_of(shape, o, type, cpu(), offset, used);
+      for (size_t k = 0; k < got.size(); ++k) {
+        INFO(name(type), " [", shape[0], ", ", shape[1], ", ", shape[2], "], ", o.heads,
+             " heads, from ", offset, ": result ", k);
+        CHECK(distance(got[k], want[k]) <= 4 * allowed(type));
+      }
+    };
+    for (const DType type : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
+      for (const int64_t d : {4, 64, 72, 132, 256, 300, 520})
+        check({2, 11, 6 * d}, {.heads = 2, .rope = {.grid = 3, .prefix = 2}}, type);
+      const QkNormRopeOptions jit{.heads = 3, .rope = {.grid = 6, .prefix = 1}};
+      for (const int64_t offset : {1, 4, 8}) check({2, 37, 3 * 3 * 64}, jit, type, offset);
+      for (const auto& used : std::vector<std::vector<int>>{{0}, {1}, {2}, {0, 1}, {1, 2}})
+        check({2, 37, 3 * 3 * 64}, jit, type, 0, used);
+    }
+    // The same bits in every order.
+    for (const int64_t d : {64, 300}) {
+      std::vector<std::vector<Tensor>> runs;
+      for (const test::Settings& settings : test::schedules()) {
+        const test::With with(settings);
+        runs.push_back(heads_of({2, 37, 9 * d}, {.heads = 3, .rope = {.grid = 6, .prefix = 1}},
+                                DType::f32, where, 0, {0, 1, 2}));
+        for (size_t k = 0; k < runs[0].size(); ++k)
+          CHECK(test::equal_bits(runs.back()[k], runs[0][k]));
+      }
+    }
+    // A loop over samples, over heads, over tokens.
+    check({1100, 1, 24}, {.heads = 2, .rope = {.grid = 1}}, DType::f32);
+    check({2, 1, 12 * 2100}, {.heads = 2100, .rope = {.grid = 1}}, DType::f32);
+    check({1, 9, 3 * 68 * 1100}, {.heads = 1100, .rope = {.grid = 3}}, DType::f64);
+  }
+
+  TEST_CASE("rope_2d: views with offsets and any strides") {
+    const Device where = test::gpu();
+    for (const DType type : {DType::f64, DType::f32, DType::bf16, DType::f16})
+      for (const int64_t d : {64, 300})
+        for (const int64_t offset : {0, 1, 8}) {
+          // [B, N, H, D] in rows with room to spare, taken as [B, H, N, D].
+          const Tensor x = noise({2, 37, 3, d + 12}, type, 1), y = x.to(where);
+          const auto turned = [&](const Tensor& t) {
+            return rope_2d(Var(t.slice(3, offset, offset + d).transpose(1, 2)),
+                           {.grid = 6, .prefix = 1})
+                .value();
+          };
+          CHECK(distance(turned(y), turned(x)) <= 4 * allowed(type));
+        }
   }
 }
