@@ -1,6 +1,7 @@
 // CUDA kernels at sizes that the table of op cases does not reach: matrix products over several
-// tiles, in every order of axes, whole and element by element; rows that top-k sorts in pieces. On
-// a GPU where there is one, else on the emulated device; against the CPU.
+// tiles, in every order of axes, whole and element by element; rows that top-k sorts in pieces;
+// rows whose addresses are no multiples of 16. On a GPU where there is one, else on the emulated
+// device; against the CPU.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -11,6 +12,7 @@
 #include "tenun/ops/index.h"
 #include "tenun/ops/int8_matmul.h"
 #include "tenun/ops/matmul.h"
+#include "tenun/ops/swiglu.h"
 #include "tenun/tests/emulated_util.h"
 
 using namespace tenun;
@@ -40,6 +42,13 @@ double distance(const Tensor& got, const Tensor& want) {
 }
 double allowed(DType type) {
   return type == DType::f64 ? 1e-12 : type == DType::f32 ? 2e-6 : epsilon_of(type);
+}
+// A view whose elements begin `by` elements after a multiple of 16 bytes.
+Tensor shifted(const Tensor& t, int64_t by, Device where) {
+  const int64_t n = t.numel();
+  Tensor all({n + by}, t.dtype());
+  all.slice(0, by, n + by).copy_(t.view({n}));
+  return all.to(where).slice(0, by, n + by).view(t.shape());
 }
 // A matrix [batch, rows, columns] whose last two axes lie in memory in either order.
 enum class Lies { rows, columns };
@@ -118,6 +127,23 @@ TEST_SUITE("cuda_kernels") {
       CHECK(distance(int8_matmul(Var(a.to(where)), Var(b.to(where))).value(),
                      int8_matmul(Var(a), Var(b)).value()) <= 3e-7);
     }
+  }
+
+  TEST_CASE("swiglu: halves of whole packs and not, at any address, one row and many") {
+    const Device where = test::gpu();
+    for (const DType type : {DType::f32, DType::f64, DType::bf16, DType::f16})
+      for (const auto& [rows, h] : {std::array<int64_t, 2>{1, 4104}, {3, 264}, {70, 8}, {9, 33}})
+        for (const int64_t by : {0, 1, 16}) {
+          const Tensor x = noise({rows, 2 * h}, type, 31), dy = noise({rows, h}, type, 32);
+          Tensor y({rows, h}, type), dx = empty_like(x);
+          kernel::swiglu(cpu(), y, x), kernel::swiglu_backward(cpu(), dx, dy, x);
+          Tensor got = shifted(y, by, where), got_dx = shifted(x, 0, where);
+          kernel::swiglu(where, got, shifted(x, by, where));
+          kernel::swiglu_backward(where, got_dx, shifted(dy, by, where), shifted(x, 0, where));
+          INFO(name(type), " ", rows, " x ", h, ", ", by, " elements further");
+          CHECK(distance(got, y) <= allowed(type));
+          CHECK(distance(got_dx, dx) <= allowed(type));
+        }
   }
 
   TEST_CASE("topk and sort of rows in several tiles") {
