@@ -100,4 +100,26 @@ __device__ void for_each_item(int64_t n, F&& f) {
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) f(i);
 }
 
+/// Blocks and threads for rows of n items: x is a thread's item, y its row, so no division finds
+/// it.
+struct RowGrid {
+  dim3 grid, block;
+};
+[[nodiscard]] inline RowGrid grid_of_rows(int64_t rows, int64_t n, int64_t outer = 1) {
+  // A warp to a row leaves few threads idle; fewer for short rows, more where rows are few.
+  int width = 1;
+  while (width < n && width < kThreads && (width < 32 || width * rows < kThreads)) width *= 2;
+  const int height = kThreads / width;
+  return {grid_deep(grid_for(n, width, 0x7fffffff), (rows + height - 1) / height, outer),
+          dim3(width, height)};
+}
+/// The loop of such a kernel: for_each_in_rows(rows, n, [&](int64_t r, int64_t i) { ... }).
+template <class F>
+__device__ void for_each_in_rows(int64_t rows, int64_t n, F&& f) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  const int64_t step = int64_t{gridDim.y} * blockDim.y;
+  for (int64_t r = int64_t{blockIdx.y} * blockDim.y + threadIdx.y; r < rows; r += step) f(r, i);
+}
+
 }  // namespace tenun::TENUN_BACKEND

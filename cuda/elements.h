@@ -49,15 +49,16 @@ __device__ void store_as(void* p, DType d, int64_t i, C v) {
   }
 }
 
-/// 16 bytes of elements, read and written at once.
-template <class T>
+/// 16 bytes of elements, read and written at once; or one element, for what packs do not fit.
+template <class T, int N = 16 / sizeof(T)>
 struct Pack {
-  static constexpr int kCount = 16 / sizeof(T);
-  T v[kCount];
+  static constexpr int kCount = N;
+  using Word = std::conditional_t<N == 1, T, uint4>;
+  T v[N];
   __device__ static Pack load(const T* p) {
-    return std::bit_cast<Pack>(*reinterpret_cast<const uint4*>(p));
+    return std::bit_cast<Pack>(*reinterpret_cast<const Word*>(p));
   }
-  __device__ void store(T* p) const { *reinterpret_cast<uint4*>(p) = std::bit_cast<uint4>(*this); }
+  __device__ void store(T* p) const { *reinterpret_cast<Word*>(p) = std::bit_cast<Word>(*this); }
 };
 [[nodiscard]] inline bool aligned_16(const void* p) {
   return reinterpret_cast<uintptr_t>(p) % 16 == 0;

@@ -1,4 +1,7 @@
 // SwiGLU and dropout.
+#include <algorithm>
+#include <initializer_list>
+
 #include "tenun/core/philox.h"
 #include "tenun/cuda/elements.h"
 #include "tenun/cuda/register.h"
@@ -8,39 +11,65 @@
 namespace tenun::TENUN_BACKEND {
 namespace {
 
-template <class T>
+// P: what is read and written at once.
+template <class T, class P>
 __global__ void __launch_bounds__(kThreads, 1)
     swiglu_values(T* y, const T* x, int64_t rows, int64_t h) {
   using C = Compute<T>;
-  for_each_item(rows * h, [&](int64_t i) {
-    const int64_t at = i / h * 2 * h + i % h;
-    y[i] = T(fn::Swiglu::value(static_cast<C>(x[at]), static_cast<C>(x[at + h])));
+  for_each_in_rows(rows, h / P::kCount, [&](int64_t r, int64_t i) {
+    const int64_t at = r * h + i * P::kCount;
+    const T* const from = x + at + r * h;
+    const P a = P::load(from), b = P::load(from + h);
+    P out;
+    TENUN_UNROLL
+    for (int e = 0; e < P::kCount; ++e)
+      out.v[e] = T(fn::Swiglu::value(static_cast<C>(a.v[e]), static_cast<C>(b.v[e])));
+    out.store(y + at);
   });
 }
-template <class T>
+template <class T, class P>
 __global__ void __launch_bounds__(kThreads, 1)
     swiglu_gradients(T* dx, const T* dy, const T* x, int64_t rows, int64_t h) {
   using C = Compute<T>;
-  for_each_item(rows * h, [&](int64_t i) {
-    const int64_t at = i / h * 2 * h + i % h;
-    C da = 0, db = 0;
-    fn::Swiglu::grad(static_cast<C>(dy[i]), static_cast<C>(x[at]), static_cast<C>(x[at + h]), da,
-                     db);
-    dx[at] = T(da), dx[at + h] = T(db);
+  for_each_in_rows(rows, h / P::kCount, [&](int64_t r, int64_t i) {
+    const int64_t at = r * h + i * P::kCount, first = at + r * h;
+    const P a = P::load(x + first), b = P::load(x + first + h), d = P::load(dy + at);
+    P da, db;
+    TENUN_UNROLL
+    for (int e = 0; e < P::kCount; ++e) {
+      C u = 0, v = 0;
+      fn::Swiglu::grad(static_cast<C>(d.v[e]), static_cast<C>(a.v[e]), static_cast<C>(b.v[e]), u,
+                       v);
+      da.v[e] = T(u), db.v[e] = T(v);
+    }
+    da.store(dx + first), db.store(dx + first + h);
+  });
+}
+/// Calls go<T, Pack>: 16 bytes where every half row of the tensors begins at a multiple of them.
+template <class F>
+void by_packs(DType type, int64_t h, std::initializer_list<const std::byte*> tensors, F&& go) {
+  visit_float(type, "swiglu", [&]<class T>() {
+    if (h % Pack<T>::kCount == 0 && std::all_of(tensors.begin(), tensors.end(), aligned_16))
+      go.template operator()<T, Pack<T>>();
+    else
+      go.template operator()<T, Pack<T, 1>>();
   });
 }
 void swiglu(Tensor& y, const Tensor& x) {
   if (y.numel() == 0) return;
-  visit_float(x.dtype(), "swiglu", [&]<class T>() {
-    launch(swiglu_values<T>, grid_for(y.numel()), kThreads, 0, y.mutable_data<T>(), x.data<T>(),
-           y.dim(0), y.dim(1));
+  const int64_t rows = y.dim(0), h = y.dim(1);
+  by_packs(x.dtype(), h, {y.raw(), x.raw()}, [&]<class T, class P>() {
+    const auto [grid, block] = grid_of_rows(rows, h / P::kCount);
+    launch(swiglu_values<T, P>, grid, block, 0, y.mutable_data<T>(), x.data<T>(), rows, h);
   });
 }
 void swiglu_backward(Tensor& dx, const Tensor& dy, const Tensor& x) {
   if (dy.numel() == 0) return;
-  visit_float(x.dtype(), "swiglu", [&]<class T>() {
-    launch(swiglu_gradients<T>, grid_for(dy.numel()), kThreads, 0, dx.mutable_data<T>(),
-           dy.data<T>(), x.data<T>(), dy.dim(0), dy.dim(1));
+  const int64_t rows = dy.dim(0), h = dy.dim(1);
+  by_packs(x.dtype(), h, {dx.raw(), dy.raw(), x.raw()}, [&]<class T, class P>() {
+    const auto [grid, block] = grid_of_rows(rows, h / P::kCount);
+    launch(swiglu_gradients<T, P>, grid, block, 0, dx.mutable_data<T>(), dy.data<T>(), x.data<T>(),
+           rows, h);
   });
 }
 

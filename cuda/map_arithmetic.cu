@@ -1,10 +1,30 @@
 // Elementwise kernels: arithmetic of two tensors and of a tensor with a number, with their
 // gradients.
+#include <limits>
+
 #include "tenun/cuda/map_kernel.h"
 #include "tenun/cuda/register.h"
 #include "tenun/ops/functors_unary.h"
 
 namespace tenun::TENUN_BACKEND {
+
+namespace {
+/// Tensors for map_rows: their inner axis, whole eights, begins at multiples of 16 bytes. Functions
+/// of one tensor have no use for it: broadcasts and mixed types need two.
+bool fits_rows(const MapArgs& a, int arity) {
+  if (arity < 2 || a.at.rank > 3 || a.at.sizes[0] % Eight::kCount != 0) return false;
+  if (a.at.numel / Eight::kCount > std::numeric_limits<int>::max()) return false;
+  for (int k = 0; k <= arity; ++k) {
+    const DType d = a.types[k];
+    if (d != DType::f32 && d != DType::bf16 && d != DType::f16) return false;
+    const auto begins = [&](int64_t elements) { return elements * size_of(d) % 16 == 0; };
+    const auto* const p = static_cast<const std::byte*>(k == 0 ? a.out : a.in[k - 1]);
+    if (a.at.strides[0][k] != 1 || !aligned_16(p + a.at.base[k] * size_of(d))) return false;
+    if (!begins(a.at.strides[1][k]) || !begins(a.at.strides[2][k])) return false;
+  }
+  return true;
+}
+}  // namespace
 
 MapPath plan_map(MapArgs& a, Tensor& y, const MapInputs& x, int arity, bool integers) {
   if (y.numel() == 0) return MapPath::nothing;
@@ -39,7 +59,11 @@ MapPath plan_map(MapArgs& a, Tensor& y, const MapInputs& x, int arity, bool inte
            : y.dtype() == DType::bf16 ? MapPath::flat_bf16
            : y.dtype() == DType::f16  ? MapPath::flat_f16
                                       : MapPath::f32;
-  if (flat == MapPath::f32) return flat;
+  if (flat == MapPath::f32) {
+    if (!fits_rows(a, arity)) return flat;
+    for (int axis = a.at.rank; axis < 3; ++axis) a.at.sizes[axis] = 1;  // the loops are three
+    return MapPath::rows;
+  }
   // The packs know nothing of offsets, and want addresses that are multiples of 16.
   MapArgs moved = a;
   const auto shift = [&](int k) { return a.at.base[k] * size_of(y.dtype()); };

@@ -1,7 +1,8 @@
 // CUDA kernels at sizes that the table of op cases does not reach: matrix products over several
 // tiles, in every order of axes, whole and element by element; rows that top-k sorts in pieces;
-// heads of many channels, and more of them than a grid has blocks. On a GPU where there is one,
-// else on the emulated device; against the CPU.
+// heads of many channels, and more of them than a grid has blocks; rows whose addresses are no
+// multiples of 16, and elementwise kernels of mixed types. On a GPU where there is one, else on the
+// emulated device; against the CPU.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -10,10 +11,13 @@
 #include "tenun/autograd/tape.h"
 #include "tenun/core/random.h"
 #include "tenun/init.h"
+#include "tenun/ops/functors_norm.h"
 #include "tenun/ops/index.h"
 #include "tenun/ops/int8_matmul.h"
+#include "tenun/ops/map.h"
 #include "tenun/ops/matmul.h"
 #include "tenun/ops/qk_norm_rope.h"
+#include "tenun/ops/swiglu.h"
 #include "tenun/tests/emulated_util.h"
 
 using namespace tenun;
@@ -43,6 +47,13 @@ double distance(const Tensor& got, const Tensor& want) {
 }
 double allowed(DType type) {
   return type == DType::f64 ? 1e-12 : type == DType::f32 ? 2e-6 : epsilon_of(type);
+}
+// A view whose elements begin `by` elements after a multiple of 16 bytes.
+Tensor shifted(const Tensor& t, int64_t by, Device where) {
+  const int64_t n = t.numel();
+  Tensor all({n + by}, t.dtype());
+  all.slice(0, by, n + by).copy_(t.view({n}));
+  return all.to(where).slice(0, by, n + by).view(t.shape());
 }
 // A matrix [batch, rows, columns] whose last two axes lie in memory in either order.
 enum class Lies { rows, columns };
@@ -146,6 +157,64 @@ TEST_SUITE("cuda_kernels") {
       CHECK(distance(int8_matmul(Var(a.to(where)), Var(b.to(where))).value(),
                      int8_matmul(Var(a), Var(b)).value()) <= 3e-7);
     }
+  }
+
+  TEST_CASE("swiglu: halves of whole packs and not, at any address, one row and many") {
+    const Device where = test::gpu();
+    for (const DType type : {DType::f32, DType::f64, DType::bf16, DType::f16})
+      for (const auto& [rows, h] : {std::array<int64_t, 2>{1, 4104}, {3, 264}, {70, 8}, {9, 33}})
+        for (const int64_t by : {0, 1, 16}) {
+          const Tensor x = noise({rows, 2 * h}, type, 31), dy = noise({rows, h}, type, 32);
+          Tensor y({rows, h}, type), dx = empty_like(x);
+          kernel::swiglu(cpu(), y, x), kernel::swiglu_backward(cpu(), dx, dy, x);
+          Tensor got = shifted(y, by, where), got_dx = shifted(x, 0, where);
+          kernel::swiglu(where, got, shifted(x, by, where));
+          kernel::swiglu_backward(where, got_dx, shifted(dy, by, where), shifted(x, 0, where));
+          INFO(name(type), " ", rows, " x ", h, ", ", by, " elements further");
+          CHECK(distance(got, y) <= allowed(type));
+          CHECK(distance(got_dx, dx) <= allowed(type));
+        }
+  }
+
+  TEST_CASE("elementwise: rows of every mixture of types, with vectors, at any address") {
+    const Device where = test::gpu();
+    constexpr DType kTypes[] = {DType::f32, DType::bf16, DType::f16};
+    const auto compare = [&](DType type, const Tensor& a, const Tensor& b, const Tensor& c) {
+      INFO(name(a.dtype()), " + ", name(b.dtype()), " * ", name(c.dtype()), " in ", name(type));
+      CHECK(distance(map_to(type, fn::GatedSum{}, a.to(where), b.to(where), c.to(where)),
+                     map_to(type, fn::GatedSum{}, a, b, c)) <= allowed(type));
+    };
+    for (const DType ta : kTypes)
+      for (const DType tb : kTypes)
+        for (const DType tc : kTypes)
+          for (const DType type : kTypes) {
+            const Tensor a = noise({3, 5, 264}, ta, 41), c = noise({3, 5, 264}, tc, 42);
+            for (const Shape& vector : {Shape{3, 1, 264}, Shape{264}, Shape{3, 5, 264}, Shape{1}})
+              compare(type, a, noise(vector, tb, 43), c);
+          }
+    // One row and many, axes of size 1, of odd size, and more than three that do not lie together.
+    for (const Shape& s : {Shape{4104}, Shape{300, 2, 8}, Shape{1, 7, 40}, Shape{4, 1, 8},
+                           Shape{2, 3, 33}, Shape{0, 3, 8}}) {
+      Shape vector = s;
+      if (s.size() == 3) vector[1] = 1;
+      compare(DType::f32, noise(s, DType::f32, 44), noise(vector, DType::bf16, 45),
+              noise(s, DType::bf16, 46));
+    }
+    compare(DType::f32, noise({2, 3, 4, 16}, DType::f32, 47), noise({2, 1, 4, 16}, DType::bf16, 48),
+            noise({2, 3, 1, 16}, DType::bf16, 49));
+    // Parts of rows, at multiples of 16 bytes and not, and columns.
+    const Tensor h = noise({3, 5, 48}, DType::f32, 50), wide = noise({3, 5, 96}, DType::bf16, 51),
+                 gate = noise({3, 1, 48}, DType::bf16, 52);
+    const Tensor there = wide.to(where), columns = noise({3, 48, 5}, DType::f32, 53);
+    for (const int64_t from : {0, 1, 4, 16, 48}) {
+      const auto part = [&](const Tensor& t) { return t.slice(2, from, from + 48); };
+      INFO("from column ", from);
+      CHECK(distance(map(fn::GatedSum{}, h.to(where), gate.to(where), part(there)),
+                     map(fn::GatedSum{}, h, gate, part(wide))) <= allowed(DType::f32));
+    }
+    CHECK(distance(
+              map(fn::GatedSum{}, h.to(where), gate.to(where), columns.to(where).transpose(1, 2)),
+              map(fn::GatedSum{}, h, gate, columns.transpose(1, 2))) <= allowed(DType::f32));
   }
 
   TEST_CASE("topk and sort of rows in several tiles") {

@@ -31,6 +31,7 @@ void add_swiglu_ops(OpTable& table) {
                        {"vector", {{66}}},
                        {"large", {{2, 8}}, {}, 40},
                        {"many_rows", {{90, 682}}},
+                       {"packs", {{3, 7, 272}}},
                        {"no_rows", {{0, 4}}}}});
 }
 
