@@ -18,8 +18,8 @@
 #include <string>
 
 #include "tenun/core/error.h"
-#include "tenun/core/log.h"
 #include "tenun/cuda/device_code.h"
+#include "tenun/ops/matmul.h"
 
 namespace tenun::cuda {
 namespace {
@@ -57,9 +57,9 @@ struct Library {
     if (usable)
       workspace = allocate_raw(kWorkspace);
     else
-      logging::warn_once(
-          "matmul: no usable libcublasLt.so.12 or .13 (LD_LIBRARY_PATH, or TENUN_CUDA_BLAS=FILE): "
-          "Tenun's own kernels multiply, more slowly");
+      note_slow_matmul(
+          "no usable libcublasLt.so.12 or .13 (LD_LIBRARY_PATH, or TENUN_CUDA_BLAS=FILE): Tenun's "
+          "own kernels multiply");
   }
   void open(const char* file) {
     void* const lib = dlopen(file, RTLD_NOW | RTLD_LOCAL);

@@ -1,5 +1,6 @@
 #include "tenun/ops/matmul.h"
 
+#include "tenun/core/log.h"
 #include "tenun/ops/gemm.h"
 #include "tenun/ops/matrix_product.h"
 
@@ -98,5 +99,7 @@ Var linear(const Var& x, const Var& weight, const Var& bias) {
                     "bias {} for weight {}", bias.value(), weight.value());
   return apply(Linear{}, x, weight, bias);
 }
+
+void note_slow_matmul(const char* why) { logging::warn_once(fmt::format("matmul: {}", why)); }
 
 }  // namespace tenun

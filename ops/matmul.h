@@ -22,4 +22,7 @@ namespace kernel {
 extern Kernel<void(Tensor& c, const Tensor& a, const Tensor& b, const Tensor& bias)> gemm;
 }  // namespace kernel
 
+/// For kernels: says once why products are slower than they could be.
+void note_slow_matmul(const char* why);
+
 }  // namespace tenun
