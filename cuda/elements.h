@@ -2,6 +2,7 @@
 // only (one kernel for all combinations of dtypes), and finding them in strided tensors.
 #pragma once
 #include <array>
+#include <initializer_list>
 
 #include "tenun/core/dtype.h"
 #include "tenun/core/strided.h"
@@ -49,7 +50,8 @@ __device__ void store_as(void* p, DType d, int64_t i, C v) {
   }
 }
 
-/// 16 bytes of elements, read and written at once; or one element, for what packs do not fit.
+/// Elements in registers. Those of 16 bytes, or a single one (for what packs do not fit), are read
+/// and written at once; longer runs as cuda/runs.h does it.
 template <class T, int N = 16 / sizeof(T)>
 struct Pack {
   static constexpr int kCount = N;
@@ -62,6 +64,11 @@ struct Pack {
 };
 [[nodiscard]] inline bool aligned_16(const void* p) {
   return reinterpret_cast<uintptr_t>(p) % 16 == 0;
+}
+[[nodiscard]] inline bool aligned_16(std::initializer_list<const void*> all) {
+  for (const void* p : all)
+    if (!aligned_16(p)) return false;
+  return true;
 }
 
 /// Up to N tensors of one shape; axis 0 is the innermost, and axes that lie together in all of them

@@ -1,7 +1,4 @@
 // SwiGLU and dropout.
-#include <algorithm>
-#include <initializer_list>
-
 #include "tenun/core/philox.h"
 #include "tenun/cuda/elements.h"
 #include "tenun/cuda/register.h"
@@ -47,9 +44,9 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 /// Calls go<T, Pack>: 16 bytes where every half row of the tensors begins at a multiple of them.
 template <class F>
-void by_packs(DType type, int64_t h, std::initializer_list<const std::byte*> tensors, F&& go) {
+void by_packs(DType type, int64_t h, std::initializer_list<const void*> tensors, F&& go) {
   visit_float(type, "swiglu", [&]<class T>() {
-    if (h % Pack<T>::kCount == 0 && std::all_of(tensors.begin(), tensors.end(), aligned_16))
+    if (h % Pack<T>::kCount == 0 && aligned_16(tensors))
       go.template operator()<T, Pack<T>>();
     else
       go.template operator()<T, Pack<T, 1>>();

@@ -321,8 +321,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 /// one for each lane at most, that go by 16 bytes.
 template <class C, class F>
 void by_alignment(const Heads& s, std::initializer_list<const void*> addresses, F&& go) {
-  bool whole = s.d % kRun<C> == 0 && s.d <= kRun<C> << s.lanes_log;
-  for (const void* p : addresses) whole = whole && aligned_16(p);
+  const bool whole = s.d % kRun<C> == 0 && s.d <= kRun<C> << s.lanes_log && aligned_16(addresses);
   whole ? go.template operator()<true>() : go.template operator()<false>();
 }
 

@@ -10,9 +10,7 @@
 namespace tenun::TENUN_BACKEND {
 
 template <class T, int n>
-struct Run {
-  T v[n];
-};
+using Run = Pack<T, n>;
 
 /// Elements from number `left` on are not there: they are read as zero, and not written.
 template <bool kPacks, int n, class T>

@@ -254,6 +254,14 @@ TEST_SUITE("cuda_attention") {
       }
   }
 
+  TEST_CASE("more heads than a grid has rows are refused") {
+    const Tensor x = Tensor::zeros({1, 65536, 1, 8}, DType::bf16, gpu());
+    CHECK_THROWS_WITH_AS(attn::flash_forward(x, x, x, {.scale = 1}),
+                         doctest::Contains("B H = 65536 is more than 65535"), ValueError);
+    CHECK_THROWS_WITH_AS(attn::linear_forward(x, x, x, {}),
+                         doctest::Contains("B H = 65536 is more than 65535"), ValueError);
+  }
+
   TEST_CASE("a NaN or an infinity comes through low-bit products as on the CPU") {
     init();
     const Case c{"", 1, 1, 70, 66, 64, 64, 64};

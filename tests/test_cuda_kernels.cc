@@ -62,16 +62,12 @@ Tensor matrix(int64_t batch, int64_t rows, int64_t columns, Lies lies, DType typ
   return noise({batch, columns, rows}, type, seed).transpose(1, 2);
 }
 
-// A tensor whose elements start `offset` elements after an address that everything is aligned at.
-Tensor shifted(const Shape& shape, DType type, uint64_t seed, int64_t offset) {
-  return noise({shape.numel() + offset}, type, seed).slice(0, offset, shape.numel() + offset);
-}
 // q, k, v and the gradients, for seeds of the parts in `used`.
 std::vector<Tensor> heads_of(const Shape& shape, const QkNormRopeOptions& o, DType type,
                              Device where, int64_t offset, const std::vector<int>& used) {
   Tape tape;
   const auto parameter = [&](const Shape& s, uint64_t seed) {
-    return Var::parameter(shifted(s, type, seed, offset).to(where).view(s));
+    return Var::parameter(shifted(noise(s, type, seed), offset, where));
   };
   const Shape weight{shape[2] / (3 * o.heads)};
   const Var in[] = {parameter(shape, 1), parameter(weight, 2), parameter(weight, 3)};

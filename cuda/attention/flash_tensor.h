@@ -75,7 +75,7 @@ __device__ __forceinline__ void store_results(const FlashForward& a, const float
     const float sum = quad_sum(total[h]);
     by[h] = sum == 0 ? 0.0f : 1 / sum;
     const int row = first + h * 8 + (lane >> 2);
-    const float log_sum = std::is_same_v<T, float> ? log2f(sum) : lg2(sum);  // 22 bits of digits
+    const float log_sum = std::is_same_v<T, float> ? log2f(sum) : lg2(sum);  // has 22 bits
     if ((lane & 3) == 0 && row < end)
       static_cast<float*>(a.lse)[bh * p.nq + row] =
           sum == 0 ? -INFINITY : (most[h] - shift + log_sum) * kLn2;
