@@ -17,15 +17,21 @@ namespace tenun {
 
 enum class DType : uint8_t { f32, f64, bf16, f16, i8, u8, i32, i64, boolean };
 
+// In code for a GPU, one instruction converts: to the same bits, but for the payload of a NaN.
+
 /// Brain float: the upper half of an f32, rounded to nearest even.
 struct bf16 {
   uint16_t bits = 0;
   bf16() = default;
   TENUN_HD constexpr explicit bf16(float f) {
+#if defined(__CUDA_ARCH__)
+    asm("cvt.rn.bf16.f32 %0,%1;" : "=h"(bits) : "f"(f));
+#else
     const auto u = std::bit_cast<uint32_t>(f);
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = nan ? static_cast<uint16_t>((u >> 16) | 0x40u)
                : static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+#endif
   }
   TENUN_HD constexpr operator float() const {  // NOLINT: widening is lossless
     return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
@@ -37,6 +43,9 @@ struct f16 {
   uint16_t bits = 0;
   f16() = default;
   TENUN_HD constexpr explicit f16(float f) {
+#if defined(__CUDA_ARCH__)
+    asm("cvt.rn.f16.f32 %0,%1;" : "=h"(bits) : "f"(f));
+#else
     const auto u = std::bit_cast<uint32_t>(f);
     const auto sign = static_cast<uint16_t>((u >> 16) & 0x8000u);
     const uint32_t a = u & 0x7fffffffu;
@@ -51,13 +60,20 @@ struct f16 {
       const uint32_t r = a + 0xfffu + ((a >> 13) & 1u) - (112u << 23);
       bits = static_cast<uint16_t>(sign | (r >> 13));
     }
+#endif
   }
   TENUN_HD constexpr operator float() const {  // NOLINT: widening is lossless
+#if defined(__CUDA_ARCH__)
+    float f = 0;
+    asm("cvt.f32.f16 %0,%1;" : "=f"(f) : "h"(bits));
+    return f;
+#else
     const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16, a = bits & 0x7fffu;
     if (a >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | (a & 0x3ffu) << 13);
     if (a >= 0x400u) return std::bit_cast<float>(sign | ((a << 13) + (112u << 23)));
     const float f = static_cast<float>(a) * 0x1p-24f;
     return sign != 0 ? -f : f;
+#endif
   }
 };
 

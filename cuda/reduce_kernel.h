@@ -10,18 +10,35 @@
 //   };
 //
 // Rows (C = 1) are read by teams, columns by one thread each; both are cut into chunks whose bounds
-// depend on the sizes alone and whose results are combined in order: the same bits in every run.
+// depend on the sizes alone. The results of the chunks are rows again, for the same kernel: a fixed
+// tree, the same bits in every run.
 #pragma once
 #include "tenun/cuda/scratch.h"
 #include "tenun/cuda/team.h"
 
 namespace tenun::TENUN_BACKEND {
 
-/// Where the results of chunks go; null: there is one chunk, which finishes its output.
+/// Where the results of chunks go, those of an output side by side; null: there is one chunk, which
+/// finishes its output.
 template <class R>
 struct Chunks {
   typename R::Value* parts = nullptr;
   int64_t count = 1, length = 0;
+
+  __device__ void finish(const R& reduction, typename R::Value v, int64_t out) const {
+    if (parts == nullptr)
+      reduction.finish(v, out);
+    else
+      parts[out * count + blockIdx.y] = v;
+  }
+};
+
+/// Combines the results of chunks.
+template <class R>
+struct OfChunks : R {
+  const typename R::Value* parts;
+  OfChunks(const R& reduction, const typename R::Value* results) : R(reduction), parts(results) {}
+  __device__ typename R::Value take(int64_t at, int64_t, int64_t) const { return parts[at]; }
 };
 
 // The chunk is blockIdx.y and the outer index of columns blockIdx.z: no division by sizes, which in
@@ -39,11 +56,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       v = reduction.combine(v, reduction.take(out * rows + first + r, first + r, out));
     });
     v = team.reduce(v, combine);
-    if (!team.first()) return;
-    if (chunks.parts == nullptr)
-      reduction.finish(v, out);
-    else
-      chunks.parts[out * chunks.count + blockIdx.y] = v;
+    if (team.first()) chunks.finish(reduction, v, out);
   });
 }
 
@@ -59,23 +72,16 @@ __global__ void __launch_bounds__(kThreads, 1)
       auto v = reduction.identity();
       for (int64_t r = first; r < last; ++r)
         v = reduction.combine(v, reduction.take((a * rows + r) * cols + c, r, out));
-      if (chunks.parts == nullptr)
-        reduction.finish(v, out);
-      else
-        chunks.parts[(a * chunks.count + blockIdx.y) * cols + c] = v;
+      chunks.finish(reduction, v, out);
     });
 }
 
 template <class R>
-__global__ void __launch_bounds__(kThreads, 1)
-    combine_chunks(const R reduction, int64_t outer, int64_t cols, const Chunks<R> chunks) {
-  for (int64_t a = blockIdx.z; a < outer; a += gridDim.z)
-    for_each_item(cols, [&](int64_t c) {
-      const typename R::Value* p = chunks.parts + a * chunks.count * cols + c;
-      auto v = reduction.identity();
-      for (int64_t k = 0; k < chunks.count; ++k) v = reduction.combine(v, p[k * cols]);
-      reduction.finish(v, a * cols + c);
-    });
+void launch_rows(const R& reduction, int64_t outer, int64_t rows, const Chunks<R>& chunks) {
+  rows_launch(outer, std::min(rows, chunks.length), [&]<int kWarps>(dim3 grid) {
+    launch(reduce_rows<R, kWarps>, grid_deep(grid, chunks.count), kThreads, 0, reduction, outer,
+           rows, chunks);
+  });
 }
 
 template <class R>
@@ -88,16 +94,15 @@ void reduce_middle(const R& reduction, int64_t outer, int64_t rows, int64_t cols
   const Scratch<typename R::Value> parts(chunks.count == 1 ? 0 : outer * chunks.count * cols);
   if (chunks.count > 1) chunks.parts = parts.get();
   if (cols == 1)
-    rows_launch(outer, std::min(rows, chunks.length), [&]<int kWarps>(dim3 grid) {
-      launch(reduce_rows<R, kWarps>, grid_deep(grid, chunks.count), kThreads, 0, reduction, outer,
-             rows, chunks);
-    });
+    launch_rows(reduction, outer, rows, chunks);
   else
     launch(reduce_columns<R>, grid_deep(grid_for(cols), chunks.count, outer), kThreads, 0,
            reduction, outer, rows, cols, chunks);
-  if (chunks.count > 1)
-    launch(combine_chunks<R>, grid_deep(grid_for(cols), 1, outer), kThreads, 0, reduction, outer,
-           cols, chunks);
+  if (chunks.count > 1) {
+    using All = OfChunks<R>;
+    launch_rows(All(reduction, parts.get()), outer * cols, chunks.count,
+                Chunks<All>{.length = chunks.count});
+  }
 }
 
 }  // namespace tenun::TENUN_BACKEND

@@ -4,6 +4,7 @@
 // multiples of 16, and elementwise kernels of mixed types. On a GPU where there is one, else on the
 // emulated device; against the CPU.
 #include <doctest/doctest.h>
+#include <fmt/core.h>
 
 #include <array>
 #include <cmath>
@@ -17,6 +18,7 @@
 #include "tenun/ops/map.h"
 #include "tenun/ops/matmul.h"
 #include "tenun/ops/qk_norm_rope.h"
+#include "tenun/ops/reduce.h"
 #include "tenun/ops/swiglu.h"
 #include "tenun/tests/emulated_util.h"
 
@@ -102,9 +104,9 @@ TEST_SUITE("cuda_kernels") {
           for (const Lies lb : {Lies::rows, Lies::columns}) {
             const Tensor a = matrix(s.batch, s.m, s.k, la, type, ++seed);
             const Tensor b = matrix(s.batch, s.k, s.n, lb, type, ++seed);
-            INFO(name(type), " ", s.batch, " x ", s.m, " x ", s.n, " x ", s.k, ", a by ",
-                 la == Lies::rows ? "rows" : "columns", ", b by ",
-                 lb == Lies::rows ? "rows" : "columns");
+            INFO(fmt::format("{} {} x {} x {} x {}, a by {}, b by {}", name(type), s.batch, s.m,
+                             s.n, s.k, la == Lies::rows ? "rows" : "columns",
+                             lb == Lies::rows ? "rows" : "columns"));
             CHECK(distance(matmul(a.to(where), b.to(where)), matmul(a, b)) <= allowed(type));
           }
   }
@@ -155,6 +157,22 @@ TEST_SUITE("cuda_kernels") {
     }
   }
 
+  TEST_CASE("reductions: columns and rows in more chunks than a warp has lanes") {
+    const Device where = test::gpu();
+    for (const Shape& shape : {Shape{2, 2500, 5}, Shape{1, 4097, 3}, Shape{3, 140000, 1}})
+      for (const DType type : {DType::f32, DType::bf16}) {
+        const Tensor x = noise(shape, type, 51), dx = x.to(where);
+        INFO(fmt::format("{} {}", name(type), shape.str()));
+        CHECK(distance(sum(Var(dx), {1}).value(), sum(Var(x), {1}).value()) <= allowed(type));
+        CHECK(distance(logsumexp(Var(dx), {1}).value(), logsumexp(Var(x), {1}).value()) <=
+              allowed(type));
+        const auto [most, at] = max(Var(x), 1);
+        const auto [got, place] = max(Var(dx), 1);
+        CHECK(distance(got.value(), most.value()) == 0);
+        CHECK(distance(place.value(), at.value()) == 0);
+      }
+  }
+
   TEST_CASE("swiglu: halves of whole packs and not, at any address, one row and many") {
     const Device where = test::gpu();
     for (const DType type : {DType::f32, DType::f64, DType::bf16, DType::f16})
@@ -166,7 +184,7 @@ TEST_SUITE("cuda_kernels") {
           Tensor got = shifted(y, by, where), got_dx = shifted(x, 0, where);
           kernel::swiglu(where, got, shifted(x, by, where));
           kernel::swiglu_backward(where, got_dx, shifted(dy, by, where), shifted(x, 0, where));
-          INFO(name(type), " ", rows, " x ", h, ", ", by, " elements further");
+          INFO(fmt::format("{} {} x {}, {} elements further", name(type), rows, h, by));
           CHECK(distance(got, y) <= allowed(type));
           CHECK(distance(got_dx, dx) <= allowed(type));
         }
@@ -176,7 +194,7 @@ TEST_SUITE("cuda_kernels") {
     const Device where = test::gpu();
     constexpr DType kTypes[] = {DType::f32, DType::bf16, DType::f16};
     const auto compare = [&](DType type, const Tensor& a, const Tensor& b, const Tensor& c) {
-      INFO(name(a.dtype()), " + ", name(b.dtype()), " * ", name(c.dtype()), " in ", name(type));
+      INFO(fmt::format("{} + {} * {} in {}", a.describe(), b.describe(), c.describe(), name(type)));
       CHECK(distance(map_to(type, fn::GatedSum{}, a.to(where), b.to(where), c.to(where)),
                      map_to(type, fn::GatedSum{}, a, b, c)) <= allowed(type));
     };
@@ -230,8 +248,8 @@ TEST_SUITE("cuda_kernels") {
             for (const bool sorted : {true, false}) {
               const TopKOptions o{.largest = largest, .sorted = sorted};
               const Ranked got = topk(Var(d), k, -1, o), want = topk(Var(v), k, -1, o);
-              INFO(name(type), " ", n, ", k = ", k, largest ? ", largest" : ", least",
-                   sorted ? ", sorted" : "");
+              INFO(fmt::format("{} {}, k = {}{}{}", name(type), n, k,
+                               largest ? ", largest" : ", least", sorted ? ", sorted" : ""));
               CHECK(numbers(got.indices.value()) == numbers(want.indices.value()));
             }
       }
@@ -244,8 +262,8 @@ TEST_SUITE("cuda_kernels") {
       const auto got = heads_of(shape, o, type, where, offset, used),
                  want = heads_of(shape, o, type, cpu(), offset, used);
       for (size_t k = 0; k < got.size(); ++k) {
-        INFO(name(type), " [", shape[0], ", ", shape[1], ", ", shape[2], "], ", o.heads,
-             " heads, from ", offset, ": result ", k);
+        INFO(fmt::format("{} {}, {} heads, from {}: result {}", name(type), shape.str(), o.heads,
+                         offset, k));
         CHECK(distance(got[k], want[k]) <= 4 * allowed(type));
       }
     };
