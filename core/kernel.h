@@ -1,6 +1,6 @@
 // A kernel slot: one typed function pointer for each type of device. The CPU function is the
 // constructor argument (a constant expression, so there is no question of static order); a backend
-// fills its own in one explicit list (cuda/register.cc). A missing kernel is an error that names
+// fills its own in one explicit list (cuda/register.cu). A missing kernel is an error that names
 // it (MissingKernel). A call is a section of a Profile (core/profile.h) under the kernel's name.
 //
 //   constinit Kernel<void(Tensor&, const Tensor&)> kernel::softmax{"softmax", softmax_cpu};

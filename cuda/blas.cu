@@ -16,6 +16,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 #include "tenun/core/error.h"
 #include "tenun/cuda/device_code.h"
@@ -50,10 +51,17 @@ struct Library {
 
   Library() {
     const char* const wish = std::getenv("TENUN_CUDA_BLAS");
-    if (wish != nullptr && wish[0] == '0') return;
-    for (const char* name : {wish, "libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so",
+    if (wish != nullptr && std::string_view(wish) == "0") return;
+    if (wish != nullptr) {
+      open(wish);
+      if (!usable)
+        throw DeviceError(std::string("matmul: TENUN_CUDA_BLAS=") + wish +
+                          " is no cuBLASLt that can be used; without the variable the loader looks "
+                          "for one, 0 uses Tenun's own kernels");
+    }
+    for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so",
                              "/usr/local/cuda/lib64/libcublasLt.so"})
-      if (!usable && name != nullptr) open(name);
+      if (!usable) open(name);
     if (usable)
       workspace = allocate_raw(kWorkspace);
     else
@@ -187,7 +195,13 @@ Plan make_plan(const Library& lib, const MatrixProduct& p, const Matrix& a, cons
 bool blas_product(const MatrixProduct& p) {
   const Library& lib = library();
   const Matrix a = matrix_of(p.a, p.m, p.k), b = matrix_of(p.b, p.n, p.k);
-  if (!lib.usable || !a.fits || !b.fits || p.k == 0 || p.batch > 0x7fffffff) return false;
+  if (!lib.usable || p.k == 0) return false;
+  if (!a.fits || !b.fits || p.batch > 0x7fffffff) {
+    note_slow_matmul(
+        "an operand whose rows and columns both have gaps goes to Tenun's own kernels; "
+        "contiguous() first lets cuBLASLt multiply");
+    return false;
+  }
   // Everything that the choice depends on.
   const std::array<int64_t, 16> key{static_cast<int64_t>(p.type),
                                     p.batch,
@@ -211,7 +225,10 @@ bool blas_product(const MatrixProduct& p) {
   auto it = plans.find(key);
   if (it == plans.end()) it = plans.emplace(key, make_plan(lib, p, a, b)).first;
   const Plan& plan = it->second;
-  if (!plan.usable) return false;
+  if (!plan.usable) {
+    note_slow_matmul("cuBLASLt has no way for a product; Tenun's own kernels make it");
+    return false;
+  }
   if (p.bias != nullptr)
     check_blas(lib.desc_set(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof(p.bias)),
                "an attribute");
@@ -231,9 +248,14 @@ bool blas_product(const MatrixProduct& p) {
 
 #else
 
+#include "tenun/ops/matmul.h"
+
 namespace tenun::cuda {
 
-bool blas_product(const MatrixProduct&) { return false; }  // the toolkit has no cuBLASLt
+bool blas_product(const MatrixProduct&) {
+  note_slow_matmul("built without cublasLt.h: Tenun's own kernels multiply");
+  return false;
+}
 
 }  // namespace tenun::cuda
 

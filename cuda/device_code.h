@@ -4,8 +4,8 @@
 //  - launch(kernel<...>, grid, block, shared_bytes, arguments...), never <<<>>>; a kernel is local
 //    to its .cu file;
 //  - shared memory by TENUN_SHARED(T, name, count) and TENUN_DYNAMIC_SHARED(T, name);
-//  - exchanges inside a warp by the _sync operations with the true mask; PTX only in cuda/ptx.h,
-//    beside its twin in tests/cuda_emulation/tensor_core.h;
+//  - exchanges inside a warp by the _sync operations with the true mask; PTX only in cuda/ptx.h and
+//    cuda/hopper_ptx.h, beside its twins in tests/cuda_emulation/;
 //  - TENUN_UNROLL, TENUN_NO_UNROLL before a loop; no CUDA headers, fmt or parallel_for.
 //
 //   template <class T> __global__ void twice(T* x, int64_t n) { ... }
