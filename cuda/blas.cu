@@ -16,7 +16,6 @@
 #include <map>
 #include <mutex>
 #include <string>
-#include <string_view>
 
 #include "tenun/core/error.h"
 #include "tenun/cuda/device_code.h"
@@ -50,12 +49,13 @@ struct Library {
   void* workspace = nullptr;
 
   Library() {
-    const char* const wish = std::getenv("TENUN_CUDA_BLAS");
-    if (wish != nullptr && std::string_view(wish) == "0") return;
-    if (wish != nullptr) {
-      open(wish);
+    const char* const value = std::getenv("TENUN_CUDA_BLAS");
+    const std::string wish = value == nullptr ? "" : value;
+    if (wish == "0") return;
+    if (!wish.empty()) {
+      open(wish.c_str());
       if (!usable)
-        throw DeviceError(std::string("matmul: TENUN_CUDA_BLAS=") + wish +
+        throw DeviceError("matmul: TENUN_CUDA_BLAS=" + wish +
                           " is no cuBLASLt that can be used; without the variable the loader looks "
                           "for one, 0 uses Tenun's own kernels");
     }
@@ -198,8 +198,8 @@ bool blas_product(const MatrixProduct& p) {
   if (!lib.usable || p.k == 0) return false;
   if (!a.fits || !b.fits || p.batch > 0x7fffffff) {
     note_slow_matmul(
-        "an operand whose rows and columns both have gaps goes to Tenun's own kernels; "
-        "contiguous() first lets cuBLASLt multiply");
+        "an operand that is expanded, or has gaps along both axes, goes to Tenun's own kernels; "
+        "after contiguous() cuBLASLt multiplies it");
     return false;
   }
   // Everything that the choice depends on.

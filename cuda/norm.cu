@@ -1,9 +1,8 @@
 // Norms over rows (ops/norm_rows.h): rms_norm, layer_norm, modulation and their backward passes. A
-// team reads a row two or three times; the sums over rows go by chunks that depend on the sizes
-// alone and are combined in order.
+// team reads a row two or three times; the sums over rows are a reduction like any other.
 #include "tenun/cuda/elements.h"
+#include "tenun/cuda/reduce_kernel.h"
 #include "tenun/cuda/register.h"
-#include "tenun/cuda/scratch.h"
 #include "tenun/cuda/team.h"
 #include "tenun/ops/norm_rows.h"
 
@@ -110,41 +109,27 @@ __global__ void __launch_bounds__(kThreads, 1)
   });
 }
 
-// Partial column sums of dy and dy x^: a thread for each column of a chunk of rows.
+/// Sums of dy and dy x^ over the rows of a group (cuda/reduce_kernel.h).
 template <class X, class G, class C>
-__global__ void __launch_bounds__(kThreads, 1)
-    norm_columns(Two<C>* part, const G* dy, const X* x, const NormSizes s,
-                 const KnownStatistics<C> stats, int64_t chunks, int64_t length) {
-  const int64_t chunk = blockIdx.y, first = chunk * length;
-  const int64_t last = s.per_group < first + length ? s.per_group : first + length;
-  for (int64_t group = blockIdx.z; group < s.groups; group += gridDim.z)
-    for_each_item(s.n, [&](int64_t c) {
-      Two<C> sum{0, 0};
-      for (int64_t r = first; r < last; ++r) {
-        const int64_t row = group * s.per_group + r;
-        const C mean = stats.mean_of(row), rstd = stats.rstd_of(row);
-        const C d = static_cast<C>(dy[row * s.n + c]);
-        sum.a += d;
-        sum.b += d * ((static_cast<C>(x[row * s.n + c]) - mean) * rstd);
-      }
-      part[(group * chunks + chunk) * s.n + c] = sum;
-    });
-}
-template <class C>
-__global__ void __launch_bounds__(kThreads, 1)
-    combine_columns(C* sum_dy, C* sum_dyx, const Two<C>* part, int64_t groups, int64_t chunks,
-                    int64_t n) {
-  for (int64_t group = blockIdx.z; group < groups; group += gridDim.z)
-    for_each_item(n, [&](int64_t c) {
-      double a = 0, b = 0;
-      for (int64_t k = 0; k < chunks; ++k) {
-        const Two<C> p = part[(group * chunks + k) * n + c];
-        a += static_cast<double>(p.a), b += static_cast<double>(p.b);
-      }
-      if (sum_dy != nullptr) sum_dy[group * n + c] = static_cast<C>(a);
-      if (sum_dyx != nullptr) sum_dyx[group * n + c] = static_cast<C>(b);
-    });
-}
+struct ColumnSums {
+  using Value = Two<C>;
+  C *sum_dy, *sum_dyx;  // may be null
+  const G* dy;
+  const X* x;
+  NormSizes s;
+  KnownStatistics<C> stats;
+  __device__ Value identity() const { return {0, 0}; }
+  __device__ Value take(int64_t at, int64_t r, int64_t out) const {
+    const int64_t row = out / s.n * s.per_group + r;
+    const C d = static_cast<C>(dy[at]), v = static_cast<C>(x[at]);
+    return {d, d * ((v - stats.mean_of(row)) * stats.rstd_of(row))};
+  }
+  __device__ Value combine(Value p, Value q) const { return {p.a + q.a, p.b + q.b}; }
+  __device__ void finish(Value v, int64_t out) const {
+    if (sum_dy != nullptr) sum_dy[out] = v.a;
+    if (sum_dyx != nullptr) sum_dyx[out] = v.b;
+  }
+};
 
 // Pairs of input and other types that ops ask for: f64 goes with f64 alone.
 template <class F>
@@ -193,17 +178,11 @@ void norm_rows_backward(Tensor& dx, Tensor& sum_dy, Tensor& sum_dyx, const Tenso
         launch(norm_gradients<X, G, X, C, kWarps>, grid_deep(grid, s.groups), kThreads, 0,
                dx.mutable_data<X>(), dy.data<G>(), x.data<X>(), group_rows<C>(gain, n), s, known);
       });
-    if ((!sum_dy.defined() && !sum_dyx.defined()) || s.groups * n == 0) return;
-    const int64_t length = std::max<int64_t>(32, (s.per_group + 255) / 256);
-    const int64_t chunks = (s.per_group + length - 1) / length;
-    const Scratch<Two<C>> part(s.groups * chunks * n);
-    if (chunks > 0)
-      launch(norm_columns<X, G, C>, grid_deep(grid_for(n), chunks, s.groups), kThreads, 0,
-             part.get(), dy.data<G>(), x.data<X>(), s, known, chunks, length);
-    launch(combine_columns<C>, grid_deep(grid_for(n), 1, s.groups), kThreads, 0,
-           sum_dy.defined() ? sum_dy.mutable_data<C>() : nullptr,
-           sum_dyx.defined() ? sum_dyx.mutable_data<C>() : nullptr, part.get(), s.groups, chunks,
-           n);
+    if (!sum_dy.defined() && !sum_dyx.defined()) return;
+    reduce_middle(ColumnSums<X, G, C>{sum_dy.defined() ? sum_dy.mutable_data<C>() : nullptr,
+                                      sum_dyx.defined() ? sum_dyx.mutable_data<C>() : nullptr,
+                                      dy.data<G>(), x.data<X>(), s, known},
+                  s.groups, s.per_group, n);
   });
 }
 

@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 template <class R>
-void launch_rows(const R& reduction, int64_t outer, int64_t rows, const Chunks<R>& chunks) {
+void launch_reduce_rows(const R& reduction, int64_t outer, int64_t rows, const Chunks<R>& chunks) {
   rows_launch(outer, std::min(rows, chunks.length), [&]<int kWarps>(dim3 grid) {
     launch(reduce_rows<R, kWarps>, grid_deep(grid, chunks.count), kThreads, 0, reduction, outer,
            rows, chunks);
@@ -94,14 +94,14 @@ void reduce_middle(const R& reduction, int64_t outer, int64_t rows, int64_t cols
   const Scratch<typename R::Value> parts(chunks.count == 1 ? 0 : outer * chunks.count * cols);
   if (chunks.count > 1) chunks.parts = parts.get();
   if (cols == 1)
-    launch_rows(reduction, outer, rows, chunks);
+    launch_reduce_rows(reduction, outer, rows, chunks);
   else
     launch(reduce_columns<R>, grid_deep(grid_for(cols), chunks.count, outer), kThreads, 0,
            reduction, outer, rows, cols, chunks);
   if (chunks.count > 1) {
     using All = OfChunks<R>;
-    launch_rows(All(reduction, parts.get()), outer * cols, chunks.count,
-                Chunks<All>{.length = chunks.count});
+    launch_reduce_rows(All(reduction, parts.get()), outer * cols, chunks.count,
+                       Chunks<All>{.length = chunks.count});
   }
 }
 

@@ -5,9 +5,9 @@
 
 #include "tenun/cuda/register.h"
 #include "tenun/cuda/runs.h"
-#include "tenun/cuda/scratch.h"
 #include "tenun/cuda/team.h"
 #include "tenun/ops/qk_norm_rope.h"
+#include "tenun/ops/sum.h"
 
 namespace tenun::TENUN_BACKEND {
 namespace {
@@ -304,19 +304,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   });
 }
 
-/// dw[i] from the sums of all blocks.
-template <class C>
-__global__ void __launch_bounds__(kThreads, 1)
-    add_block_sums(C* dw, const C* part_dw, int64_t n, int64_t blocks) {
-  const Team<kBlockWarps> team;
-  team.each_row(n, [&](int64_t i) {
-    double sum = 0;
-    team.each(blocks, [&](int64_t k) { sum += static_cast<double>(part_dw[i * blocks + k]); });
-    sum = team.sum(sum);
-    if (team.first()) dw[i] = static_cast<C>(sum);
-  });
-}
-
 /// go.operator()<kWhole>() for rows at these addresses. kWhole: a row is shared out in whole runs,
 /// one for each lane at most, that go by 16 bytes.
 template <class C, class F>
@@ -376,15 +363,15 @@ void qk_norm_rope_backward(Tensor& dqkv, Tensor& dweights, const Tensor& dq, con
     const Table<C> turns = table_of<C>(table);
     const dim3 grid = grid_of(s);
     const int64_t blocks = s.rows() == 0 ? 0 : int64_t{grid.x} * grid.y * grid.z, n = 2 * s.d;
-    const Scratch<C> part_dw(n * blocks);
+    Tensor part_dw({n, blocks, 1}, dweights.dtype(), dweights.device());
     if (blocks > 0)
       by_alignment<C>(
           s, {dx, dy.p[0], dy.p[1], dy.p[2], x, w, turns.cos, turns.sin}, [&]<bool kWhole>() {
-            launch(join_gradients<T, kWhole>, grid, kThreads, 0, dx, part_dw.get(), dy, x,
-                   rstd.data<C>(), w, turns, s, static_cast<C>(1 / static_cast<double>(s.d)));
+            launch(join_gradients<T, kWhole>, grid, kThreads, 0, dx, part_dw.mutable_data<C>(), dy,
+                   x, rstd.data<C>(), w, turns, s, static_cast<C>(1 / static_cast<double>(s.d)));
           });
-    launch(add_block_sums<C>, grid_for(n, 1), kThreads, 0, dweights.mutable_data<C>(),
-           part_dw.get(), n, blocks);
+    Tensor dw = dweights.view({n, 1});
+    kernel::sum_middle(dw.device(), dw, part_dw, 1);
   });
 }
 

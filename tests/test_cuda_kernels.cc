@@ -1,15 +1,14 @@
 // CUDA kernels at sizes that the table of op cases does not reach: matrix products over several
 // tiles, in every order of axes, whole and element by element; rows that top-k sorts in pieces;
-// heads of many channels, and more of them than a grid has blocks; rows whose addresses are no
-// multiples of 16, and elementwise kernels of mixed types. On a GPU where there is one, else on the
-// emulated device; against the CPU.
+// sums of many chunks; heads of many channels, and more of them than a grid has blocks; rows whose
+// addresses are no multiples of 16, and elementwise kernels of mixed types. On a GPU where there is
+// one, else on the emulated device; against the CPU.
 #include <doctest/doctest.h>
 #include <fmt/core.h>
 
 #include <array>
 #include <cmath>
 
-#include "tenun/autograd/tape.h"
 #include "tenun/core/random.h"
 #include "tenun/init.h"
 #include "tenun/ops/functors_norm.h"
@@ -17,10 +16,10 @@
 #include "tenun/ops/int8_matmul.h"
 #include "tenun/ops/map.h"
 #include "tenun/ops/matmul.h"
-#include "tenun/ops/qk_norm_rope.h"
 #include "tenun/ops/reduce.h"
 #include "tenun/ops/swiglu.h"
 #include "tenun/tests/emulated_util.h"
+#include "tenun/tests/qkv_util.h"
 
 using namespace tenun;
 
@@ -64,25 +63,19 @@ Tensor matrix(int64_t batch, int64_t rows, int64_t columns, Lies lies, DType typ
   return noise({batch, columns, rows}, type, seed).transpose(1, 2);
 }
 
-// q, k, v and the gradients, for seeds of the parts in `used`.
+// qk_norm_rope of noise, with its gradients.
 std::vector<Tensor> heads_of(const Shape& shape, const QkNormRopeOptions& o, DType type,
                              Device where, int64_t offset, const std::vector<int>& used) {
-  Tape tape;
-  const auto parameter = [&](const Shape& s, uint64_t seed) {
-    return Var::parameter(shifted(noise(s, type, seed), offset, where));
+  const auto tensor = [&](const Shape& s, int stream) {
+    return shifted(noise(s, type, static_cast<uint64_t>(stream)), offset, where);
+  };
+  const auto parameter = [&](const Shape& s, int stream) {
+    return Var::parameter(tensor(s, stream));
   };
   const Shape weight{shape[2] / (3 * o.heads)};
-  const Var in[] = {parameter(shape, 1), parameter(weight, 2), parameter(weight, 3)};
-  const Qkv r = qk_norm_rope(in[0], in[1], in[2], o);
-  const Var all[] = {r.q, r.k, r.v};
-  std::vector<Tensor> out{r.q.value(), r.k.value(), r.v.value()}, seeds;
-  std::vector<Var> losses;
-  for (const int part : used) {
-    losses.push_back(all[part]);
-    seeds.push_back(parameter(r.q.shape(), 4 + static_cast<uint64_t>(part)).value());
-  }
-  for (const Tensor& g : tape.gradients(losses, in, Tape::Keep::no, seeds)) out.push_back(g);
-  return out;
+  return test::qkv_results(qk_norm_rope,
+                           {parameter(shape, 1), parameter(weight, 2), parameter(weight, 3)}, o,
+                           used, [&](int part, const Shape& s) { return tensor(s, 4 + part); });
 }
 
 }  // namespace

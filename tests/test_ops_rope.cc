@@ -10,11 +10,11 @@
 #include "tenun/ops/matmul.h"
 #include "tenun/ops/norm.h"
 #include "tenun/ops/patchify.h"
-#include "tenun/ops/qk_norm_rope.h"
 #include "tenun/ops/rope.h"
 #include "tenun/ops/shape.h"
 #include "tenun/ops/sinusoid.h"
 #include "tenun/ops/swiglu.h"
+#include "tenun/tests/qkv_util.h"
 
 using namespace tenun;
 
@@ -47,23 +47,13 @@ Qkv composed(const Var& qkv, const Var& qw, const Var& kw, const QkNormRopeOptio
           rope_2d(rms_norm(select(five, 0, 1), kw, o.eps), o.rope), contiguous(select(five, 0, 2))};
 }
 
-// q, k, v and the gradients of qkv and the weights; only the outputs with a seed take part.
-using QkvOp = Qkv (*)(const Var&, const Var&, const Var&, const QkNormRopeOptions&);
-std::vector<Tensor> evaluate(QkvOp f, const std::vector<Tensor>& in, DType d,
+std::vector<Tensor> evaluate(test::QkvOp f, const std::vector<Tensor>& in, DType d,
                              const QkNormRopeOptions& o, const std::vector<int>& used = {0, 1, 2}) {
-  Tape tape;
-  std::vector<Var> params;
-  for (const Tensor& t : in) params.push_back(Var::parameter(t.to(d)));
-  const Qkv r = f(params[0], params[1], params[2], o);
-  const Var all[] = {r.q, r.k, r.v};
-  std::vector<Tensor> out{r.q.value(), r.k.value(), r.v.value()}, seeds;
-  std::vector<Var> losses;
-  for (const int i : used) {
-    losses.push_back(all[i]);
-    seeds.push_back(random(r.q.shape(), 50 + static_cast<uint64_t>(i)).to(d));
-  }
-  for (const Tensor& g : tape.gradients(losses, params, Tape::Keep::no, seeds)) out.push_back(g);
-  return out;
+  const auto parameter = [&](size_t i) { return Var::parameter(in[i].to(d)); };
+  return test::qkv_results(f, {parameter(0), parameter(1), parameter(2)}, o, used,
+                           [&](int part, const Shape& shape) {
+                             return random(shape, 50 + static_cast<uint64_t>(part)).to(d);
+                           });
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ RunConfig load(const std::vector<std::string>& files, std::vector<std::string> o
         did_you_mean(word, {"--resume", "--init-from", "--dry-run", "--print-config", "--config"});
     check<UsageError>(hint.empty(), "train", "unknown flag '{}'{}", word, hint);
   }
-  if (common.device.find(':') != std::string::npos) (void)device_flag(common);  // not 0
+  if (common.device.find(':') != std::string::npos) (void)device_flag(common);  // takes cuda:0 only
   if (!common.device.empty())
     overrides.push_back("--trainer.accelerator=" +
                         common.device.substr(0, common.device.find(':')));

@@ -10,6 +10,8 @@
 // o in f32: as whole numbers, or because E4M3 products are summed with 13 bits or so by the
 // hardware.
 #pragma once
+#include <limits>
+
 #include "tenun/cuda/attention/flash_tensor.h"
 
 namespace tenun::TENUN_BACKEND::attention {
@@ -48,7 +50,7 @@ struct BlockVisit {
 };
 
 /// Scales no sum of products of integers to anything that exp2 would tell from 0.
-constexpr float kSmallestScale = 1.17549435e-38f;
+constexpr float kSmallestScale = std::numeric_limits<float>::min();
 
 /// The four P that a lane holds of a row and 16 keys as one register of an A operand of 8 bits. The
 /// lane's keys 2 t, 2 t + 1, 8 + 2 t, 9 + 2 t stand for 4 t .. 4 t + 3: V is stored in that order.

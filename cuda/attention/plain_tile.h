@@ -3,6 +3,8 @@
 // tensor-core kernels do not: f64, head sizes above 128 and a few rare combinations. 256 threads:
 // thread t works on row t / 8 and on columns t % 8 + 8 x of a tile.
 #pragma once
+#include <limits>
+
 #include "tenun/core/philox.h"
 #include "tenun/cuda/attention/args.h"
 #include "tenun/cuda/elements.h"
@@ -154,7 +156,7 @@ __device__ __forceinline__ C to_e4m3(C x) {
 /// The smallest weight that counts: its logarithm stays finite.
 template <class C>
 __device__ __forceinline__ C at_least_smallest(C w) {
-  const C least = sizeof(C) == 8 ? C(2.2250738585072014e-308) : C(1.17549435e-38);
+  const C least = std::numeric_limits<C>::min();
   return w > least ? w : least;
 }
 template <class C>
